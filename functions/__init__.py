@@ -1,0 +1,1 @@
+"""The doors: thin entry points that turn calls into use cases."""

@@ -1,0 +1,1 @@
+"""The HTTP routes, shared by every door."""

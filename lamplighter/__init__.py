@@ -1,0 +1,1 @@
+"""The ideas of Lamplighter: domain, use cases, ports and the worker contract. Standard library only."""

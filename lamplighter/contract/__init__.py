@@ -1,0 +1,1 @@
+"""What worker and control plane say to each other."""

@@ -1,0 +1,1 @@
+"""Rules and values, without calls to anything outside."""

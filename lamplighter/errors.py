@@ -1,0 +1,122 @@
+"""Every failure that Lamplighter can explain, in one tree, each with a stable code.
+
+A message is written for the person who reads it at night: what was attempted, on what, what came back, what to try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class LamplighterError(Exception):
+    """Base of all explained failures. `code` never changes once released: clients and alarms match on it."""
+
+    code = "error"
+
+
+class Invalid(LamplighterError):
+    """What was sent cannot be accepted; nothing was changed.
+
+    `fields` names each faulty field with its messages; the key "non_field_errors" is for faults of the whole.
+    A message may be a text, or a (text, code) pair where clients act on the code.
+    """
+
+    code = "invalid"
+
+    def __init__(self, fields: Mapping[str, Sequence[str | tuple[str, str]]]) -> None:
+        self.fields = {name: tuple(messages) for name, messages in fields.items()}
+        texts = [m if isinstance(m, str) else m[0] for messages in self.fields.values() for m in messages]
+        super().__init__("; ".join(texts))
+
+    @classmethod
+    def because(cls, message: str, code: str | None = None) -> Invalid:
+        """A fault of the request as a whole."""
+        return cls({"non_field_errors": [(message, code) if code else message]})
+
+
+class NotAuthenticated(LamplighterError):
+    """No valid token or session came with the call."""
+
+    code = "not_authenticated"
+
+
+class Forbidden(LamplighterError):
+    """The caller is known and may not do this. Only used where existence is no secret; otherwise `NotFound`."""
+
+    code = "forbidden"
+
+
+class NotFound(LamplighterError):
+    """There is no such thing, or the caller may not know of it: the two must look alike."""
+
+    code = "not_found"
+
+
+class TooLarge(LamplighterError):
+    """The body is larger than this installation carries. The message names the limit and the way out."""
+
+    code = "too_large"
+
+
+class AlreadyExists(LamplighterError):
+    """Something with this name or id is there already, with other content."""
+
+    code = "already_exists"
+
+
+class Conflict(LamplighterError):
+    """A conditional write lost against another writer. Read again and decide again; nothing was written."""
+
+    code = "conflict"
+
+
+class StaleEpoch(LamplighterError):
+    """The writer no longer holds the lease. It must stop its container; nothing was written."""
+
+    code = "stale_epoch"
+
+
+class SequenceGap(LamplighterError):
+    """A batch of events does not start where the stored ones end. `expected` is the sequence number to resend from."""
+
+    code = "sequence_gap"
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        super().__init__(f"events are stored up to {expected - 1}: send again from {expected}")
+
+
+class Throttled(LamplighterError):
+    """The other side asks us to slow down. Safe to repeat after a while."""
+
+    code = "throttled"
+
+
+class Unavailable(LamplighterError):
+    """The other side did not answer, or answered with a fault of its own. Safe to repeat."""
+
+    code = "unavailable"
+
+
+class NotYet(LamplighterError):
+    """The work was accepted and has not ended; ask again."""
+
+    code = "not_yet"
+
+
+class NoCapacity(LamplighterError):
+    """The cloud has no such machine to give now. Try another offer, or later."""
+
+    code = "no_capacity"
+
+
+class LaunchRefused(LamplighterError):
+    """The cloud will never start this machine as asked. Change the environment; do not retry."""
+
+    code = "launch_refused"
+
+
+class AlreadyWritten(LamplighterError):
+    """A write-once object is there already."""
+
+    code = "already_written"

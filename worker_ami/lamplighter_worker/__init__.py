@@ -1,0 +1,1 @@
+"""The agent: leases a job, runs it, reports, and goes out."""
