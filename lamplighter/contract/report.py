@@ -1,0 +1,204 @@
+"""What an agent reports and what it is told: registration, lease, heartbeat, events, outputs, end.
+
+All calls are `POST /api/worker/v0/<path>` with a JSON body and answer JSON. Every body may grow fields; both sides ignore
+what they do not know.
+
+| Path | Body | Answer | Authorization |
+|---|---|---|---|
+| register/ | Register | Registered | `Join <join token>` |
+| lease/ | Claim | Offer | `Session <session token>` |
+| executions/{id}/inputs/ | Held | Inputs | Session |
+| executions/{id}/started/ | Started | Orders | Session |
+| executions/{id}/heartbeat/ | Heartbeat | Orders | Session |
+| executions/{id}/events/ | Events | EventsStored | Session |
+| executions/{id}/outputs/ | NewOutput | OutputTarget | Session |
+| executions/{id}/outputs/{output_id}/stored/ | OutputStored | Orders | Session |
+| executions/{id}/finish/ | Finish | Finished | Session |
+| farewell/ | Farewell | {} | Session |
+
+Refusals carry `{"code": ..., "message": ...}`: 401 `not_authenticated` (the session is over: power off), 404 `not_found`,
+409 `stale_epoch` (stop the container, forget the job), 409 `sequence_gap` with `expected` (send again from there),
+429/5xx (try again later, with jitter; nothing was lost).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lamplighter.contract.job import Call, Epoch, Input, Job, Runtime
+
+Outcome = Literal["complete", "error", "stopped", "interrupted", "lost"]
+"""How an attempt ended: exit code 0; a failure of the user's run; stopped on request or by a rule; the machine was taken
+away; the agent could not run it for reasons of its own (counts as an infrastructure loss)."""
+
+StopReason = Literal["user", "time_limit", "no_output", "condition", "shutdown", "lost_lease"]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """An agent introduces itself. Repeatable with the same join token until the first lease."""
+
+    machine_id: str
+    agent_version: str
+    runtime: Runtime
+    hostname: str
+    cpus: int
+    memory_mib: int
+    disk_free_mib: int
+    runtime_detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The session token, and how often to speak."""
+
+    session: str
+    heartbeat_seconds: float
+    poll_seconds: float
+    deadman_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A wish for work. The agent makes `claim_id`; asked again with the same one, the same lease is answered."""
+
+    claim_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """`work` carries a job; `wait` says when to ask again; `drain` says to power off: no lease will come any more."""
+
+    order: Literal["work", "wait", "drain"]
+    job: Job | None = None
+    wait_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call under a lease that says nothing else."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The resolved inputs, with calls that are valid for a limited time: ask again for fresh ones."""
+
+    inputs: tuple[Input, ...]
+    code: Call | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """User code runs from now on. `image_digest` is empty for the process runtime, `interpreter` says what ran instead."""
+
+    epoch: Epoch
+    runtime: Runtime
+    image_digest: str = ""
+    interpreter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Still here. `seq` rises; an older one is ignored. `phase` is shown to people ("fetching inputs: 2 of 5")."""
+
+    epoch: Epoch
+    seq: int
+    phase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to do: `stop` is repeated in each answer from the first on. `watched` asks for log batches every 1-2 s."""
+
+    stop: StopReason | None = None
+    lease_seconds: int = 900
+    heartbeat_seconds: float = 20.0
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Log lines with the sequence numbers first_seq, first_seq+1, ...
+
+    Each line is `[time, stream, message]`: microseconds since the Unix epoch (strictly rising within an execution), stream 0
+    stdout, 1 stderr, 2 status, text without its line end. `metadata` names the lines that are metadata points: `[seq, object]`.
+    At most 5,000 lines and 4 MiB a batch.
+    """
+
+    epoch: Epoch
+    first_seq: int
+    lines: tuple[tuple[int, int, str], ...]
+    metadata: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventsStored:
+    """All events below `next_seq` are stored."""
+
+    next_seq: int
+    orders: Orders = field(default_factory=Orders)
+
+
+@dataclass(frozen=True, slots=True)
+class NewOutput:
+    """A finished file below the outputs directory. The same epoch, name and sha256 give the same output id."""
+
+    epoch: Epoch
+    name: str
+    size: int
+    md5: str
+    sha1: str
+    sha256: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    file_mtime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTarget:
+    """Where to PUT the bytes; `call` is None when they are stored already."""
+
+    output_id: str
+    call: Call | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStored:
+    """The bytes of this output are up: it may be shown."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of an attempt. All events and outputs were acknowledged before this is sent.
+
+    `last_seq` is the number of events sent in all; `outputs` the output ids; `output_metadata` what the sidecars and
+    `valohai.metadata.jsonl` said at the end about files by name. `reason` is for people.
+    """
+
+    epoch: Epoch
+    outcome: Outcome
+    last_seq: int
+    exit_code: int | None = None
+    reason: str = ""
+    outputs: tuple[str, ...] = ()
+    output_metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    run_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end is recorded; `status` is the execution's status now."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The machine powers off of its own will."""
+
+    reason: str
