@@ -123,11 +123,11 @@ class _Parser:
     def operand(self, kind: str, word: str) -> Callable[[Mapping[str, Any]], Any]:
         if kind == "number":
             number = float(word)
-            return lambda values: number
+            return lambda _values: number
         if kind == "string":
-            return lambda values: word[1:-1]
+            return lambda _values: word[1:-1]
         if kind == "word" and word in ("true", "false"):
-            return lambda values: word == "true"
+            return lambda _values: word == "true"
         if kind in ("word", "quoted"):
             name = word.removeprefix("metadata.")
             return lambda values: values.get(word, values.get(name))
@@ -142,5 +142,5 @@ def _alike(a: Any, b: Any) -> tuple[Any, Any]:
         except ValueError:
             return a, b
     if isinstance(b, str) and isinstance(a, float):
-        return tuple(reversed(_alike(b, a)))  # type: ignore[return-value]
+        return tuple(reversed(_alike(b, a)))
     return a, b

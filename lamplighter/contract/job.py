@@ -70,7 +70,8 @@ class Job:
     `script` is the whole command, already interpolated, for `/bin/sh -c`. `environment` holds the user's variables, secrets
     included. `config` holds the contents of `/valohai/config/<name>.json` for the names parameters, execution, runtime and api
     (the agent composes `inputs` itself after fetching). `next_seq` is the sequence number of the first event to send.
-    `stop_condition` is an expression over metadata (see `expressions`). `secrets` lists values that must never appear in a log line.
+    `stop_condition` is an expression over metadata (see `expressions`). `secrets` lists values that must
+    never appear in a log line.
     """
 
     execution_id: str

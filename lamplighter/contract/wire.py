@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -125,8 +125,9 @@ def _decode_dataclass(cls: type, value: Any, path: str) -> Any:
 
 def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
     if kind is datetime or kind is Decimal or (isinstance(kind, type) and issubclass(kind, Enum)):
+        read: Callable[[Any], Any] = parse_time if kind is datetime else kind
         try:
-            return parse_time(value) if kind is datetime else kind(value)
+            return read(value)
         except (ValueError, TypeError, ArithmeticError):
             return _refuse(path, kind.__name__, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
