@@ -1,0 +1,197 @@
+"""Where each record lives: the whole key design on one page.
+
+Rows of one partition are ordered. Index rows hold ids only, so that there is one place to change a thing. Whatever must be
+changed together lies in one transaction, never necessarily in one partition.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from lamplighter.contract.wire import format_time
+from lamplighter.ports import Key
+
+INSTALLATION = Key("installation", "installation")
+ENVIRONMENTS = "environments"
+ORGANISATIONS = "organisations"
+OUTBOX = "outbox"
+STORES = "stores"
+
+
+def organisation(organisation_id: str) -> Key:
+    return Key(f"organisation#{organisation_id}", "organisation")
+
+
+def user(user_id: str) -> Key:
+    return Key(f"user#{user_id}", "user")
+
+
+def username(name: str) -> Key:
+    """Points at the user; names are compared without case."""
+    return Key("usernames", name.casefold())
+
+
+def token(sha256: str) -> Key:
+    return Key(f"token#{sha256}", "token")
+
+
+def token_of_user(user_id: str, sha256: str) -> Key:
+    return Key(f"user#{user_id}", f"token#{sha256}")
+
+
+def project(project_id: str) -> Key:
+    return Key(f"project#{project_id}", "project")
+
+
+def project_in(organisation_id: str, project_id: str) -> Key:
+    """Ordered by age: project ids are UUIDv7."""
+    return Key(f"organisation#{organisation_id}#projects", project_id)
+
+
+def project_name(organisation_id: str, name: str) -> Key:
+    return Key(f"organisation#{organisation_id}#project-names", name.casefold())
+
+
+def commit(project_id: str, identifier: str) -> Key:
+    return Key(f"project#{project_id}#commits", identifier)
+
+
+def commit_by_age(project_id: str, ctime: datetime, identifier: str) -> Key:
+    return Key(f"project#{project_id}#commits-by-age", f"{format_time(ctime)}#{identifier}")
+
+
+def commit_anywhere(identifier: str, project_id: str) -> Key:
+    """One lookup comes without a project, and one archive may live in several."""
+    return Key(f"commit#{identifier}", project_id)
+
+
+def counter(project_id: str) -> Key:
+    return Key(f"project#{project_id}", "counter#execution")
+
+
+def execution(execution_id: str) -> Key:
+    return Key(f"execution#{execution_id}", "execution")
+
+
+def lease(execution_id: str) -> Key:
+    return Key(f"execution#{execution_id}", "lease")
+
+
+def workflow_token(execution_id: str) -> Key:
+    return Key(f"execution#{execution_id}", "workflow-token")
+
+
+def segment(execution_id: str, first_seq: int) -> Key:
+    return Key(f"execution#{execution_id}#events", f"{first_seq:012d}")
+
+
+def status_event(execution_id: str, microseconds: int) -> Key:
+    return Key(f"execution#{execution_id}#status-events", f"{microseconds:017d}")
+
+
+def output(execution_id: str, datum_id: str) -> Key:
+    return Key(f"execution#{execution_id}#outputs", datum_id)
+
+
+def executions(project_id: str) -> str:
+    return f"project#{project_id}#executions"
+
+
+def execution_by_counter(project_id: str, number: int) -> Key:
+    return Key(executions(project_id), f"{number:010d}")
+
+
+def live_in_project(project_id: str, number: int) -> Key:
+    """Only while the execution is not terminal."""
+    return Key(f"project#{project_id}#live", f"{number:010d}")
+
+
+def live_in_environment(environment_id: str, execution_id: str) -> Key:
+    """Only while the execution is not terminal: what the sweep walks."""
+    return Key(f"environment#{environment_id}#live", execution_id)
+
+
+def queue(environment_id: str) -> str:
+    return f"environment#{environment_id}#queue"
+
+
+def queue_entry(environment_id: str, priority: int, qtime: datetime, execution_id: str) -> Key:
+    """Higher priority first, then first come first served."""
+    return Key(queue(environment_id), f"{10**9 - priority:010d}#{format_time(qtime)}#{execution_id}")
+
+
+def environment(environment_id: str) -> Key:
+    return Key(f"environment#{environment_id}", "environment")
+
+
+def environment_slug(slug: str) -> Key:
+    return Key(ENVIRONMENTS, slug)
+
+
+def capacity(environment_id: str) -> Key:
+    """The count of machines that are not gone; every launch and every end changes it in its own transaction."""
+    return Key(f"environment#{environment_id}", "capacity")
+
+
+def machine(machine_id: str) -> Key:
+    return Key(f"machine#{machine_id}", "machine")
+
+
+def machines(environment_id: str) -> str:
+    return f"environment#{environment_id}#machines"
+
+
+def live_machine(environment_id: str, machine_id: str) -> Key:
+    """Only until the machine is gone."""
+    return Key(machines(environment_id), machine_id)
+
+
+def session(sha256: str) -> Key:
+    return Key(f"session#{sha256}", "session")
+
+
+def datum(datum_id: str) -> Key:
+    return Key(f"datum#{datum_id}", "datum")
+
+
+def data(project_id: str) -> str:
+    return f"project#{project_id}#data"
+
+
+def datum_in_project(project_id: str, datum_id: str) -> Key:
+    """Ordered by age: datum ids are UUIDv7."""
+    return Key(data(project_id), datum_id)
+
+
+def used_by(datum_id: str, execution_id: str) -> Key:
+    """Lineage, forwards: which executions read this datum."""
+    return Key(f"datum#{datum_id}#used-by", execution_id)
+
+
+def aliases(project_id: str) -> str:
+    return f"project#{project_id}#aliases"
+
+
+def alias(project_id: str, name: str) -> Key:
+    return Key(aliases(project_id), name)
+
+
+def outbox(intent_id: str) -> Key:
+    return Key(OUTBOX, intent_id)
+
+
+def parked(intent_id: str) -> Key:
+    """Intents that failed too often, kept for a person to look at."""
+    return Key("outbox-parked", intent_id)
+
+
+def audit(organisation_id: str, record_id: str) -> Key:
+    return Key(f"audit#{organisation_id}", record_id)
+
+
+def idempotency(organisation_id: str, key: str) -> Key:
+    return Key(f"idempotency#{organisation_id}", key)
+
+
+def store(name: str) -> Key:
+    return Key(STORES, name)

@@ -1,0 +1,95 @@
+"""Domain values in the metadata: load with a version, decide, write on condition of that version."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from lamplighter.contract.wire import decode, encode
+from lamplighter.errors import Conflict, NotFound
+from lamplighter.ports import ABSENT, Check, Delete, Key, Metadata, Put, Record
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRIES = 12
+"""Each try reads anew; with a dozen, writers that meet by chance all get through and a real fault still surfaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """A value as it was read, and the writes that are only right while nobody else has changed it."""
+
+    key: Key
+    version: int
+    value: T
+
+    def becomes(self, value: T) -> Put:
+        """Replace the value."""
+        return Put(self.key, encode(value), self.version)
+
+    def removed(self) -> Delete:
+        """Remove the record."""
+        return Delete(self.key, self.version)
+
+    def unchanged(self) -> Check:
+        """Write nothing here, but rely on it."""
+        return Check(self.key, self.version)
+
+
+def new(key: Key, value: Any) -> Put:
+    """Write a value where there must be none yet."""
+    return Put(key, encode(value), ABSENT)
+
+
+def find(metadata: Metadata, kind: type[T], key: Key) -> Stored[T] | None:
+    """The value at `key`, or None."""
+    record = metadata.get(key)
+    return _stored(kind, record) if record else None
+
+
+def need(metadata: Metadata, kind: type[T], key: Key, what: str) -> Stored[T]:
+    """The value at `key`. Raises `NotFound` saying that `what` does not exist."""
+    found = find(metadata, kind, key)
+    if not found:
+        raise NotFound(f"{what} does not exist")
+    return found
+
+
+def find_many(metadata: Metadata, kind: type[T], keys: Sequence[Key]) -> list[Stored[T]]:
+    """The values that exist, in the order of `keys`."""
+    records = metadata.get_many(keys)
+    return [_stored(kind, records[key]) for key in keys if key in records]
+
+
+def walk(metadata: Metadata, partition: str, *, prefix: str = "", newest_first: bool = False) -> Iterator[Record]:
+    """Every record of a partition, page by page."""
+    cursor = None
+    while True:
+        page = metadata.query(partition, prefix=prefix, newest_first=newest_first, cursor=cursor)
+        yield from page.records
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def again_on_conflict(use_case: Callable[P, R]) -> Callable[P, R]:
+    """Run the use case anew, reads included, when another writer was quicker. Raises the last `Conflict` after TRIES."""
+
+    @functools.wraps(use_case)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(TRIES - 1):
+            try:
+                return use_case(*args, **kwargs)
+            except Conflict:
+                continue
+        return use_case(*args, **kwargs)
+
+    return tried
+
+
+def _stored(kind: type[T], record: Record) -> Stored[T]:
+    return Stored(record.key, record.version, decode(kind, record.value))
