@@ -169,6 +169,23 @@ class Store(Protocol):
         """A PUT of exactly `size` bytes to this key, valid for `seconds`, which cannot replace an existing object."""
 
 
+class Stores(Protocol):
+    """The stores of this installation, by name."""
+
+    @property
+    def default(self) -> str:
+        """The name of the store that outputs go to when nobody says otherwise."""
+
+    def named(self, name: str) -> Store:
+        """The store. Raises `NotFound` naming the stores there are."""
+
+    def uri(self, name: str, key: str) -> str:
+        """How people write this object, e.g. `s3://bucket/prefix/key`."""
+
+    def locate(self, uri: str) -> tuple[str, str] | None:
+        """The store and key that a URI means, or None when no store of ours holds it."""
+
+
 # --- Clouds ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,48 @@
+"""Everything a use case may touch, bundled once by whoever wires the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lamplighter.ports import Blueprints, Clock, Cloud, GitHost, Metadata, NewId, Secrets, Stores, Workflow
+
+
+def _nobody() -> None:
+    """Nobody waits for a nudge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is true of this installation as a whole. Seconds.
+
+    `generation` is the first half of every epoch. `url` is the address clients use, without a trailing slash. `up_since` is when
+    this control plane began to listen (Unix seconds): no machine is fenced for a silence that began while we were away.
+    """
+
+    id: str
+    url: str
+    generation: int = 1
+    up_since: float = 0.0
+    heartbeat_seconds: float = 20.0
+    poll_seconds: float = 1.0
+    deadman_seconds: float = 1800.0
+    presign_seconds: int = 900
+    max_upload_bytes: int = 1000 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The ports, the clock and the ids. `nudge` tells the outbox that something was written: for speed, never for correctness."""
+
+    installation: Installation
+    metadata: Metadata
+    stores: Stores
+    clouds: Mapping[str, Cloud]
+    workflow: Workflow
+    secrets: Secrets
+    blueprints: Blueprints
+    git: GitHost
+    now: Clock
+    new_id: NewId
+    nudge: Callable[[], None] = field(default=_nobody)
