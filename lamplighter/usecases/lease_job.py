@@ -1,0 +1,151 @@
+"""Give a machine its next job, or tell it to wait or to go out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from lamplighter import keys
+from lamplighter.contract.report import Claim, Offer
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.executions import Execution, Status
+from lamplighter.domain.leases import Lease
+from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.intents import intend, record
+from lamplighter.ports import Write
+from lamplighter.records import Stored, again_on_conflict, find
+from lamplighter.usecases.compose_job import compose_job
+from lamplighter.usecases.sessions import digest, fresh_token, machine_of
+from lamplighter.usecases.status_events import status_event
+from lamplighter.usecases.submit_execution import queue_key
+from lamplighter.world import World
+
+LOOK_AHEAD = 20
+"""Queue entries read per claim: the cost of a claim does not depend on the length of the queue."""
+
+SEEN_EVERY = timedelta(seconds=10)
+"""How often an idle machine's asking is written down."""
+
+
+@again_on_conflict
+def lease_job(session: str, claim: Claim, *, world: World) -> Offer:
+    """The first waiting execution, under a new epoch; or `wait`; or `drain`, after which no lease is ever given.
+
+    The same claim id gives the same lease again, so a lost answer loses nothing. Raises `NotAuthenticated`.
+    """
+    stored = machine_of(session, world=world)
+    machine = stored.value
+    if machine.state is MachineState.BUSY and machine.execution_id:
+        return _again(machine, claim, world)
+    if machine.state is not MachineState.IDLE:
+        return Offer("drain")
+    environment = find(world.metadata, Environment, keys.environment(machine.environment_id))
+    if not environment:
+        return Offer("drain")
+    if claim.claim_id != machine.last_claim_id:
+        for execution, lease, entry in _waiting(environment.value, world):
+            return _grant(stored, execution, lease, entry, claim, environment.value, world)
+    return _rest(stored, environment.value, world)
+
+
+def _again(machine: Machine, claim: Claim, world: World) -> Offer:
+    """A machine that asks while it has a job has lost our answer, or itself: the claim id tells which."""
+    execution_id = machine.execution_id or ""
+    execution = find(world.metadata, Execution, keys.execution(execution_id))
+    lease = find(world.metadata, Lease, keys.lease(execution_id))
+    if execution and lease and lease.value.machine_id == machine.id and machine.claim_id == claim.claim_id:
+        token = fresh_token("j")
+        renewed = replace(lease.value, job_token_sha256=digest(token))
+        world.metadata.transact([lease.becomes(renewed)])
+        return Offer("work", compose_job(execution.value, renewed, token, world=world))
+    return Offer("wait", wait_seconds=world.installation.poll_seconds)
+
+
+def _waiting(
+    environment: Environment, world: World
+) -> list[tuple[Stored[Execution], Stored[Lease], Stored[dict[str, str]]]]:
+    """The head of the queue, without entries that have lost their reason to be there (the sweep removes those)."""
+    found = []
+    page = world.metadata.query(keys.queue(environment.id), limit=LOOK_AHEAD)
+    for entry in page.records:
+        execution_id = str(entry.value["execution_id"])
+        execution = find(world.metadata, Execution, keys.execution(execution_id))
+        lease = find(world.metadata, Lease, keys.lease(execution_id))
+        if not execution or not lease or lease.value.held or execution.value.status is not Status.QUEUED:
+            continue
+        if queue_key(execution.value) != entry.key:
+            continue
+        found.append((execution, lease, Stored(entry.key, entry.version, dict(entry.value))))
+        break
+    return found
+
+
+def _grant(
+    machine: Stored[Machine],
+    execution: Stored[Execution],
+    lease: Stored[Lease],
+    entry: Stored[dict[str, str]],
+    claim: Claim,
+    environment: Environment,
+    world: World,
+) -> Offer:
+    now = world.now()
+    token = fresh_token("j")
+    granted = replace(
+        lease.value.granted(
+            machine.value.id,
+            generation=world.installation.generation,
+            seconds=environment.lease_seconds,
+            now=now,
+        ),
+        job_token_sha256=digest(token),
+    )
+    taken = execution.value.leased(granted.n, now)
+    world.metadata.transact(
+        [
+            machine.becomes(machine.value.working(taken.id, claim.claim_id, now)),
+            execution.becomes(taken),
+            lease.becomes(granted),
+            entry.removed(),
+            status_event(taken.id, f"Machine {_short(machine.value)} has taken the job (attempt {granted.n})", now),
+            record(
+                world,
+                taken.organisation_id,
+                f"machine {machine.value.id}",
+                "execution.lease",
+                taken.id,
+                epoch=str(granted.epoch),
+            ),
+        ]
+    )
+    return Offer("work", compose_job(taken, granted, token, world=world))
+
+
+def _rest(stored: Stored[Machine], environment: Environment, world: World) -> Offer:
+    """Nothing waits: go out after the idle time. A claim and a drain both write the machine, so only one of them wins."""
+    machine, now = stored.value, world.now()
+    idle_since = machine.idle_since or now
+    if now - idle_since >= timedelta(seconds=environment.idle_seconds):
+        world.metadata.transact(retirement(stored, f"idle for {environment.idle_seconds} s", world))
+        world.nudge()
+        return Offer("drain")
+    if machine.last_seen is None or now - machine.last_seen >= SEEN_EVERY:
+        world.metadata.transact([stored.becomes(replace(machine, last_seen=now, idle_since=idle_since))])
+    return Offer("wait", wait_seconds=world.installation.poll_seconds)
+
+
+def retirement(stored: Stored[Machine], because: str, world: World) -> list[Write]:
+    """The writes that put a machine on its way out; its state machine does the rest."""
+    machine = stored.value
+    writes: list[Write] = [
+        stored.becomes(replace(machine.retired(because), workflow_token=None)),
+        record(world, machine.organisation_id, "lamplighter", "machine.retire", machine.id, because=because),
+    ]
+    if machine.workflow_token:
+        writes.append(intend(world, "resume", token=machine.workflow_token, output={"reason": because}))
+    return writes
+
+
+def _short(machine: Machine) -> str:
+    where = f" on {machine.hostname}" if machine.hostname else ""
+    return f"{machine.id[-8:]}{where}"
