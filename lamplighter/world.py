@@ -18,6 +18,7 @@ class Installation:
 
     `generation` is the first half of every epoch. `url` is the address clients use, without a trailing slash. `up_since` is when
     this control plane began to listen (Unix seconds): no machine is fenced for a silence that began while we were away.
+    `live_logs` asks every agent for a batch each second or two, which costs nothing on one server.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Installation:
     deadman_seconds: float = 1800.0
     presign_seconds: int = 900
     max_upload_bytes: int = 1000 * 1024 * 1024
+    live_logs: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from lamplighter.usecases.resolve_inputs import resolve_inputs
 from lamplighter.world import World
 
 MAX_BATCH_LINES = 5000
-MAX_LINE_BYTES = 256 * 1024
+MAX_LINE_LENGTH = 256 * 1024
 MAX_LATEST_BYTES = 100_000
 """Latest metadata values live in the execution's own record; beyond this, new keys are left to the segments."""
 
@@ -45,7 +45,7 @@ def orders(execution: Execution, *, world: World) -> Orders:
         stop="user" if execution.stop else None,
         lease_seconds=environment.value.lease_seconds if environment else DEFAULT_LEASE_SECONDS,
         heartbeat_seconds=world.installation.heartbeat_seconds,
-        watched=True,
+        watched=world.installation.live_logs,
     )
 
 
@@ -91,10 +91,11 @@ def store_events(machine: Machine, execution_id: str, message: Events, *, world:
     """
     lease = held(machine, execution_id, message, world=world)
     execution = _execution(execution_id, world)
-    _refuse_malformed(message, lease.value)
-    fresh = _unseen(message, lease.value.next_seq)
-    if fresh is None:
+    _refuse_malformed(message)
+    unseen = _unseen(message, lease.value.next_seq)
+    if unseen is None:
         return EventsStored(lease.value.next_seq, orders(execution.value, world=world))
+    fresh = replace(unseen, lines=_rising(unseen.lines, lease.value.last_event_time))
     store_name = world.stores.default
     body_key = f"logs/{execution_id}/{fresh.first_seq:012d}-{lease.value.epoch}-{world.new_id()}.json.gz"
     _write_body(world, store_name, body_key, fresh)
@@ -121,16 +122,21 @@ def _execution(execution_id: str, world: World) -> Stored[Execution]:
     return need(world.metadata, Execution, keys.execution(execution_id), "this execution")
 
 
-def _refuse_malformed(message: Events, lease: Lease) -> None:
+def _refuse_malformed(message: Events) -> None:
     if len(message.lines) > MAX_BATCH_LINES:
         raise Invalid({"lines": [f"At most {MAX_BATCH_LINES} lines a batch."]})
-    previous = lease.last_event_time if message.first_seq >= lease.next_seq else 0
-    for at, stream, text in message.lines:
-        if at <= previous:
-            raise Invalid({"lines": ["Times must rise strictly: clients tell equal lines apart by them."]})
-        if stream not in (0, 1, 2) or len(text) > MAX_LINE_BYTES:
-            raise Invalid({"lines": [f"Streams are 0, 1 and 2, and a line has at most {MAX_LINE_BYTES} characters."]})
-        previous = at
+    for _, stream, text in message.lines:
+        if stream not in (0, 1, 2) or len(text) > MAX_LINE_LENGTH:
+            raise Invalid({"lines": [f"Streams are 0, 1 and 2, and a line has at most {MAX_LINE_LENGTH} characters."]})
+
+
+def _rising(lines: tuple[tuple[int, int, str], ...], previous: int) -> tuple[tuple[int, int, str], ...]:
+    """Clients tell equal lines apart by their times: a machine whose clock is behind the last one's is moved up."""
+    risen = []
+    for at, stream, text in lines:
+        previous = max(at, previous + 1)
+        risen.append((previous, stream, text))
+    return tuple(risen)
 
 
 def _unseen(message: Events, next_seq: int) -> Events | None:

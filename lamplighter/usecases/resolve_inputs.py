@@ -34,7 +34,7 @@ def input_id(execution: Execution, name: str) -> str:
     return f"{execution.id}.{name}"
 
 
-def files_of(execution: Execution, item: ExecutionInput, *, world: World) -> tuple[InputFile, ...]:
+def files_of(item: ExecutionInput, *, world: World) -> tuple[InputFile, ...]:
     """The files of one input, on-demand ones with their calls as well."""
     found: list[InputFile] = []
     for url in item.urls:
@@ -44,11 +44,11 @@ def files_of(execution: Execution, item: ExecutionInput, *, world: World) -> tup
             raise Invalid({f"inputs.{item.name}": [f"{_shown(url)}: {error}"]}) from error
         if len(found) > MAX_FILES:
             raise Invalid({f"inputs.{item.name}": [f"More than {MAX_FILES} files: narrow the pattern {_shown(url)}."]})
-    return _named_apart(item, found)
+    return _named_apart(found)
 
 
 def _resolve(execution: Execution, item: ExecutionInput, world: World) -> Input:
-    files = files_of(execution, item, world=world)
+    files = files_of(item, world=world)
     if not files and not item.optional:
         where = ", ".join(_shown(url) for url in item.urls) or "no URL was given"
         raise Invalid(
@@ -69,7 +69,7 @@ def _expand(item: ExecutionInput, url: str, world: World) -> Iterator[InputFile]
         return
     located = world.stores.locate(url)
     if located:
-        yield from _store_files(item, url, *located, world)
+        yield from _store_files(item, *located, world)
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
@@ -105,7 +105,7 @@ def _datum_file(item: ExecutionInput, url: str, world: World) -> InputFile:
     )
 
 
-def _store_files(item: ExecutionInput, url: str, store_name: str, key: str, world: World) -> Iterator[InputFile]:
+def _store_files(item: ExecutionInput, store_name: str, key: str, world: World) -> Iterator[InputFile]:
     store = world.stores.named(store_name)
     root = key[: min((key.index(c) for c in "*?" if c in key), default=len(key))]
     wild = root != key
@@ -131,7 +131,7 @@ def _pattern(key: str) -> re.Pattern[str]:
     return re.compile("".join(kinds.get(part, re.escape(part)) for part in parts))
 
 
-def _named_apart(item: ExecutionInput, files: list[InputFile]) -> tuple[InputFile, ...]:
+def _named_apart(files: list[InputFile]) -> tuple[InputFile, ...]:
     """Two files of one name: the later one gets a number, so that nothing is silently overwritten."""
     taken: set[str] = set()
     apart = []
