@@ -39,6 +39,11 @@ def token_of_user(user_id: str, sha256: str) -> Key:
     return Key(f"user#{user_id}", f"token#{sha256}")
 
 
+def user_in(organisation_id: str, user_id: str) -> Key:
+    """Ordered by age: user ids are UUIDv7."""
+    return Key(f"organisation#{organisation_id}#users", user_id)
+
+
 def project(project_id: str) -> Key:
     return Key(f"project#{project_id}", "project")
 
@@ -63,6 +68,11 @@ def commit_by_age(project_id: str, ctime: datetime, identifier: str) -> Key:
 def commit_anywhere(identifier: str, project_id: str) -> Key:
     """One lookup comes without a project, and one archive may live in several."""
     return Key(f"commit#{identifier}", project_id)
+
+
+def ref(project_id: str, name: str) -> Key:
+    """Points at the commit that the ref meant when the repository was last fetched."""
+    return Key(f"project#{project_id}#refs", name)
 
 
 def counter(project_id: str) -> Key:
@@ -95,6 +105,11 @@ def output(execution_id: str, datum_id: str) -> Key:
 
 def executions(project_id: str) -> str:
     return f"project#{project_id}#executions"
+
+
+def execution_summary(project_id: str) -> Key:
+    """A saved count of executions that have all ended: only ever a help, never the truth."""
+    return Key(f"project#{project_id}", "execution-summary")
 
 
 def execution_by_counter(project_id: str, number: int) -> Key:

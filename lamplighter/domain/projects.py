@@ -103,6 +103,7 @@ class Commit:
     """A version of a project's code, with its parsed `valohai.yaml`.
 
     `identifier` is a 40-hex git sha, or `~` and the SHA-256 of an uploaded archive. `config_error` says why there is no `config`.
+    `archive_store` is the store that holds the archive under `archive_key`; empty means the default one.
     """
 
     identifier: str
@@ -120,3 +121,4 @@ class Commit:
     config: tuple[Any, ...] = ()
     config_error: str = ""
     creator_name: str = ""
+    archive_store: str = ""
