@@ -44,7 +44,7 @@ class ExecutionFilter:
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Log lines in order as (time, stream, message). `total` counts all there are; `truncated` says that older ones are left out."""
+    """Log lines in order as (time, stream, message). `total` counts all; `truncated`: older ones are left out."""
 
     total: int
     truncated: bool

@@ -31,7 +31,7 @@ def finish_execution(machine: Stored[Machine], execution_id: str, message: Finis
     """
     lease = need(world.metadata, Lease, keys.lease(execution_id), "this execution")
     execution = need(world.metadata, Execution, keys.execution(execution_id), "this execution")
-    if not lease.value.held and lease.value.epoch == message.epoch and machine.value.execution_id is None:
+    if not lease.value.held and lease.value.epoch == message.epoch:
         return Finished(execution.value.status.value)
     held(machine.value, execution_id, message, world=world)
     if message.last_seq != lease.value.next_seq:
@@ -85,7 +85,6 @@ def conclusion(
     token = world.metadata.get(keys.workflow_token(ended.id))
     if token:
         writes.append(intend(world, "resume", token=str(token.value["token"]), output={"status": ended.status.value}))
-    writes.append(intend(world, "ensure_capacity", environment_id=ended.environment_id))
     return writes
 
 

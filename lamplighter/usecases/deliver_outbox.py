@@ -1,0 +1,125 @@
+"""Carry out what transactions have promised. At least once each; doing one twice does no more than once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from lamplighter import keys
+from lamplighter.domain.data import Datum
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.machines import Machine
+from lamplighter.errors import Conflict, LamplighterError
+from lamplighter.intents import Intent, intend
+from lamplighter.ports import Put
+from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new, walk
+from lamplighter.usecases.data import point_alias
+from lamplighter.usecases.ensure_capacity import ensure_capacity
+from lamplighter.world import World
+
+MAX_TRIES = 8
+"""Then the intent is parked for a person to look at, so that it delays nobody."""
+
+FIRST_WAIT = timedelta(seconds=1)
+
+
+def deliver_outbox(*, world: World) -> int:
+    """Everything that is due; how many intents were carried out."""
+    done = 0
+    for row in list(walk(world.metadata, keys.OUTBOX)):
+        stored = find(world.metadata, Intent, row.key)
+        if not stored or (stored.value.not_before and stored.value.not_before > world.now()):
+            continue
+        done += _deliver(stored, world)
+    return done
+
+
+def _deliver(stored: Stored[Intent], world: World) -> bool:
+    intent = stored.value
+    try:
+        HANDLERS[intent.kind](intent, world)
+    except LamplighterError as error:
+        _postpone(stored, error, world)
+        return False
+    try:
+        world.metadata.transact([stored.removed()])
+    except Conflict:
+        return False  # another deliverer was here as well: all of this may be done twice
+    return True
+
+
+def _postpone(stored: Stored[Intent], error: LamplighterError, world: World) -> None:
+    intent = stored.value
+    tries = intent.tries + 1
+    said = f"{error.code}: {error}"[:500]
+    try:
+        if tries >= MAX_TRIES:
+            parked = new(keys.parked(intent.id), replace(intent, tries=tries, last_error=said))
+            world.metadata.transact([stored.removed(), parked])
+            return
+        later = world.now() + FIRST_WAIT * 2 ** (tries - 1)
+        world.metadata.transact([stored.becomes(replace(intent, tries=tries, not_before=later, last_error=said))])
+    except Conflict:
+        return
+
+
+def _start_execution(intent: Intent, world: World) -> None:
+    execution_id = intent.argument["execution_id"]
+    world.workflow.start("execution", f"execution-{execution_id}", {"execution_id": execution_id})
+
+
+def _start_machine(intent: Intent, world: World) -> None:
+    machine_id = intent.argument["machine_id"]
+    machine = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}").value
+    environment = find(world.metadata, Environment, keys.environment(machine.environment_id))
+    boot_seconds = environment.value.boot_seconds if environment else 900
+    world.workflow.start("machine", f"machine-{machine_id}", {"machine_id": machine_id, "boot_seconds": boot_seconds})
+
+
+def _resume(intent: Intent, world: World) -> None:
+    world.workflow.resume(intent.argument["token"], intent.argument["output"])
+
+
+def _ensure_capacity(intent: Intent, world: World) -> None:
+    ensure_capacity(intent.argument["environment_id"], world=world)
+
+
+def _discard_outputs(intent: Intent, world: World) -> None:
+    """Files of a lost attempt: no longer listed, their bytes removed."""
+    execution_id, epoch_n = intent.argument["execution_id"], int(intent.argument["epoch_n"])
+    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, f"execution#{execution_id}#outputs")]
+    for stored in find_many(world.metadata, Datum, [keys.datum(i) for i in ids]):
+        if stored.value.epoch_n <= epoch_n and not stored.value.discarded:
+            _discard(stored.key, world)
+
+
+@again_on_conflict
+def _discard(key: keys.Key, world: World) -> None:
+    stored = find(world.metadata, Datum, key)
+    if not stored or stored.value.discarded:
+        return
+    datum = stored.value
+    writes: list[Put] = [stored.becomes(replace(datum, discarded=True))]
+    writes.append(intend(world, "delete_object", store=datum.store, key=datum.object_key))
+    world.metadata.transact(writes)
+
+
+def _delete_object(intent: Intent, world: World) -> None:
+    world.stores.named(intent.argument["store"]).delete(intent.argument["key"])
+
+
+def _set_alias(intent: Intent, world: World) -> None:
+    a = intent.argument
+    point_alias(a["project_id"], a["name"], a["datum_id"], world=world)
+
+
+HANDLERS: dict[str, Callable[[Intent, World], None]] = {
+    "start_execution": _start_execution,
+    "start_machine": _start_machine,
+    "resume": _resume,
+    "ensure_capacity": _ensure_capacity,
+    "discard_outputs": _discard_outputs,
+    "delete_object": _delete_object,
+    "set_alias": _set_alias,
+}

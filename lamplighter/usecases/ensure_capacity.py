@@ -1,0 +1,67 @@
+"""Reserve the machines that a queue needs: ledger row, count and launch intent in one conditional transaction each."""
+
+from __future__ import annotations
+
+from lamplighter import keys
+from lamplighter.domain.capacity import Action, Launch, Policy, plan
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.machines import Machine
+from lamplighter.errors import Conflict
+from lamplighter.intents import intend, record
+from lamplighter.ports import ABSENT, Put
+from lamplighter.records import find, find_many, new, walk
+from lamplighter.world import World
+
+MAX_QUEUE_COUNTED = 1000
+"""No environment starts more machines than this at once, so counting further would tell nothing new."""
+
+
+def facts(environment_id: str, *, world: World) -> tuple[int, list[Machine]]:
+    """How many executions wait (counted up to MAX_QUEUE_COUNTED), and the machines that are not gone."""
+    queued = len(world.metadata.query(keys.queue(environment_id), limit=MAX_QUEUE_COUNTED).records)
+    ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment_id))]
+    return queued, [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
+
+
+def ensure_capacity(environment_id: str, *, world: World) -> Action | None:
+    """Decide from the facts of now, and reserve. Late, lost or repeated calls ask for nothing twice."""
+    environment = find(world.metadata, Environment, keys.environment(environment_id))
+    if not environment:
+        return None
+    queued, machines = facts(environment_id, world=world)
+    action = plan(queued, machines, Policy(environment.value.enabled, environment.value.max_machines))
+    if isinstance(action, Launch):
+        for _ in range(action.count):
+            if not _reserve(environment.value, world):
+                break
+        world.nudge()
+    return action
+
+
+def _reserve(environment: Environment, world: World) -> bool:
+    """One machine, unless the cap is reached or another writer counts at this moment (who will have seen the same need)."""
+    capacity = world.metadata.get(keys.capacity(environment.id))
+    count = int(capacity.value["count"]) if capacity else 0
+    if count >= environment.max_machines:
+        return False
+    machine = Machine(
+        id=world.new_id(),
+        organisation_id=environment.organisation_id,
+        environment_id=environment.id,
+        environment_slug=environment.slug,
+        cloud=environment.cloud,
+        requested_at=world.now(),
+    )
+    try:
+        world.metadata.transact(
+            [
+                Put(keys.capacity(environment.id), {"count": count + 1}, capacity.version if capacity else ABSENT),
+                new(keys.machine(machine.id), machine),
+                new(keys.live_machine(environment.id, machine.id), {"machine_id": machine.id}),
+                intend(world, "start_machine", machine_id=machine.id),
+                record(world, environment.organisation_id, "lamplighter", "machine.request", machine.id),
+            ]
+        )
+    except Conflict:
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""Why an execution waits: ordered reasons with numbers, and what would unblock each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lamplighter import keys
+from lamplighter.domain.capacity import Launch, Policy, plan
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.executions import Execution, Status
+from lamplighter.domain.leases import Lease
+from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.domain.projects import Principal
+from lamplighter.records import find
+from lamplighter.usecases.browse import own_execution
+from lamplighter.usecases.ensure_capacity import facts
+from lamplighter.usecases.submit_execution import queue_key
+from lamplighter.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One cause of waiting. `numbers` are the facts it rests on, `unblock` what a person could do, or what happens by itself."""
+
+    code: str
+    text: str
+    numbers: Mapping[str, int | float] = field(default_factory=dict)
+    unblock: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Empty reasons: it does not wait."""
+
+    status: str
+    reasons: tuple[Reason, ...]
+
+
+def explain(principal: Principal, execution_id: str, *, world: World) -> Explanation:
+    """The reasons, most important first. Raises `NotFound`."""
+    return why_waiting(own_execution(principal, execution_id, world=world).value, world=world)
+
+
+def why_waiting(execution: Execution, *, world: World) -> Explanation:
+    """As `explain`, for callers that have proven their right in another way."""
+    if execution.status is not Status.QUEUED:
+        return Explanation(execution.status.value, ())
+    lease = find(world.metadata, Lease, keys.lease(execution.id))
+    if lease and lease.value.held:
+        return Explanation(execution.status.value, (_preparing(execution, lease.value),))
+    environment = find(world.metadata, Environment, keys.environment(execution.environment_id))
+    if not environment:
+        gone = Reason("environment_gone", "Its environment was deleted", unblock="Stop it and run it again elsewhere.")
+        return Explanation(execution.status.value, (gone,))
+    queued, machines = facts(environment.value.id, world=world)
+    reasons = [*_environment(environment.value), *_machines(environment.value, machines, queued)]
+    ahead = _ahead(execution, world)
+    if ahead:
+        text = f"{ahead} execution{'s' if ahead > 1 else ''} wait{'' if ahead > 1 else 's'} before it in the queue of {environment.value.name}"
+        reasons.append(Reason("queue_position", text, {"ahead": ahead}, "They go first, or raise its priority."))
+    return Explanation(execution.status.value, tuple(reasons))
+
+
+def sentence(explanation: Explanation) -> str:
+    """The reasons as one line, for `status_detail`."""
+    return "Waiting: " + "; ".join(reason.text for reason in explanation.reasons) if explanation.reasons else ""
+
+
+def _preparing(execution: Execution, lease: Lease) -> Reason:
+    return Reason(
+        "preparing",
+        execution.status_detail or f"machine {(lease.machine_id or '')[-8:]} prepares the run",
+        {"attempt": lease.n},
+        "It starts by itself when code, inputs and image are there.",
+    )
+
+
+def _environment(environment: Environment) -> list[Reason]:
+    if environment.enabled:
+        return []
+    text = f"environment {environment.name} is disabled"
+    command = f"lamplighter environment set {environment.slug} --enable"
+    return [Reason("environment_disabled", text, {}, f"An administrator can enable it: {command}")]
+
+
+def _machines(environment: Environment, machines: list[Machine], queued: int) -> list[Reason]:
+    by_state = {state: sum(m.state is state for m in machines) for state in MachineState}
+    booting, busy = by_state[MachineState.REQUESTED], by_state[MachineState.BUSY]
+    draining = by_state[MachineState.DRAINING]
+    numbers = {"busy": busy, "booting": booting, "draining": draining, "max_machines": environment.max_machines}
+    if environment.max_machines == 0:
+        command = f"lamplighter environment set {environment.slug} --max-machines 1"
+        return [Reason("no_machines_allowed", f"{environment.name} allows 0 machines", numbers, f"Raise it: {command}")]
+    if by_state[MachineState.IDLE]:
+        return [Reason("idle_machine", "an idle machine will take it within seconds", numbers, "Nothing to do.")]
+    if booting:
+        text = f"{booting} machine{'s are' if booting > 1 else ' is'} being lit for {environment.name}"
+        return [
+            Reason("booting", text, numbers, f"It starts when one has booted (limit {environment.boot_seconds} s).")
+        ]
+    action = plan(queued, machines, Policy(environment.enabled, environment.max_machines))
+    if isinstance(action, Launch):
+        return [
+            Reason("launching", f"a machine is about to be requested for {environment.name}", numbers, "Nothing to do.")
+        ]
+    text = f"{busy + draining} of {environment.max_machines} machines of {environment.name} are in use"
+    if draining:
+        text += f" ({draining} going out)"
+    command = f"lamplighter environment set {environment.slug} --max-machines {environment.max_machines + 1}"
+    return [Reason("machines_busy", text, numbers, f"Wait for one to become free, or raise the limit: {command}")]
+
+
+def _ahead(execution: Execution, world: World) -> int:
+    key = queue_key(execution)
+    return len(world.metadata.query(key.partition, before=key.sort, limit=1000).records)

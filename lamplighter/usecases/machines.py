@@ -1,0 +1,176 @@
+"""A machine's life as its state machine walks it: launch, work, put out, settle; and its sudden end."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import replace
+from datetime import datetime
+
+from lamplighter import keys
+from lamplighter.contract.report import Farewell
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.errors import Conflict, LaunchRefused, NoCapacity, NotFound
+from lamplighter.intents import intend, record
+from lamplighter.ports import ABSENT, LaunchRequest, Put, Write
+from lamplighter.records import Stored, again_on_conflict, find, need, walk
+from lamplighter.usecases.finish_execution import lose_attempt
+from lamplighter.usecases.lease_job import retirement
+from lamplighter.usecases.sessions import digest
+from lamplighter.world import World
+
+
+def launch_machine(machine_id: str, token: str, *, world: World) -> None:
+    """Note the waiting state's token and the join token, then ask the cloud, always with the same launch token.
+
+    Raises what the cloud raises. A machine that was given up meanwhile is not launched.
+    """
+    stored = _note_token(machine_id, token, (MachineState.REQUESTED,), world)
+    if not stored:
+        return
+    machine = stored.value
+    environment = need(world.metadata, Environment, keys.environment(machine.environment_id), "its environment").value
+    cloud = world.clouds.get(environment.cloud)
+    if not cloud:
+        raise LaunchRefused(
+            f"environment {environment.slug} names the cloud {environment.cloud!r}, which is not configured"
+        )
+    cloud.launch(
+        LaunchRequest(
+            launch_token=machine.id,
+            machine_id=machine.id,
+            installation=world.installation.id,
+            environment=environment.slug,
+            control_url=world.installation.url,
+            join_token=join_token(machine.id, world=world),
+            options=environment.options,
+        )
+    )
+
+
+def join_token(machine_id: str, *, world: World) -> str:
+    """The same for every try of a launch, so that the request stays byte-identical; derived, never stored in clear."""
+    secret = world.secrets.get("installation/join-key")
+    mac = hmac.new(secret.encode(), machine_id.encode(), hashlib.sha256).hexdigest()
+    return f"mlm_{mac}"
+
+
+def watch_machine(machine_id: str, token: str, *, world: World) -> None:
+    """Note the token that the machine's retirement will answer; answer it now if that has happened already."""
+    _note_token(machine_id, token, (MachineState.IDLE, MachineState.BUSY), world)
+
+
+@again_on_conflict
+def _note_token(machine_id: str, token: str, states: tuple[MachineState, ...], world: World) -> Stored[Machine] | None:
+    stored = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}")
+    if stored.value.state not in states:
+        world.metadata.transact(
+            [stored.unchanged(), intend(world, "resume", token=token, output={"reason": stored.value.retired_because})]
+        )
+        world.nudge()
+        return None
+    writes: list[Write] = [stored.becomes(replace(stored.value, workflow_token=token))]
+    join_key = keys.session(digest(join_token(machine_id, world=world)))
+    if MachineState.REQUESTED in states and not world.metadata.get(join_key):
+        writes.append(Put(join_key, {"machine_id": machine_id, "kind": "join"}, ABSENT))
+    world.metadata.transact(writes)
+    return find(world.metadata, Machine, keys.machine(machine_id))
+
+
+def put_out_machine(machine_id: str, reason: str, *, world: World) -> None:
+    """Retire it for good and have the cloud end it. Raises `NotYet` until the cloud says that it is gone."""
+    machine = _retire(machine_id, reason, world)
+    if machine.state is MachineState.GONE:
+        return
+    cloud = world.clouds.get(machine.cloud)
+    if cloud:
+        cloud.terminate(machine_id)
+    settle_machine(machine_id, world=world)
+
+
+@again_on_conflict
+def _retire(machine_id: str, reason: str, world: World) -> Machine:
+    stored = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}")
+    if stored.value.state in (MachineState.DRAINING, MachineState.GONE):
+        return stored.value
+    world.metadata.transact(retirement(stored, reason, world))
+    return stored.value.retired(reason)
+
+
+@again_on_conflict
+def settle_machine(machine_id: str, *, world: World) -> None:
+    """The cloud has confirmed the end: free its execution, its place under the cap, its session. Repeatable."""
+    stored = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}")
+    machine = stored.value
+    if machine.state is MachineState.GONE:
+        return
+    why = machine.retired_because or "its machine is gone"
+    capacity = world.metadata.get(keys.capacity(machine.environment_id))
+    count = int(capacity.value["count"]) if capacity else 1
+    version = capacity.version if capacity else ABSENT
+    writes: list[Write] = [
+        stored.becomes(replace(machine.gone(world.now()), execution_id=None, claim_id=None, workflow_token=None)),
+        Put(keys.capacity(machine.environment_id), {"count": max(0, count - 1)}, version),
+        *lose_attempt(machine, f"machine {machine.id[-8:]} was lost ({why})", world=world),
+        *_forgotten(machine, world),
+        record(world, machine.organisation_id, "lamplighter", "machine.gone", machine.id, because=why),
+    ]
+    if not any(isinstance(w, Put) and w.value.get("kind") == "ensure_capacity" for w in writes):
+        writes.append(intend(world, "ensure_capacity", environment_id=machine.environment_id))
+    world.metadata.transact(writes)
+    world.nudge()
+
+
+def _forgotten(machine: Machine, world: World) -> list[Write]:
+    rows = [keys.live_machine(machine.environment_id, machine.id)]
+    if machine.session_sha256:
+        rows.append(keys.session(machine.session_sha256))
+    rows.append(keys.session(digest(join_token(machine.id, world=world))))
+    return [Stored(r.key, r.version, r.value).removed() for r in world.metadata.get_many(rows).values()]
+
+
+@again_on_conflict
+def farewell(stored: Stored[Machine], message: Farewell, *, world: World) -> None:
+    """The machine powers off of its own will. Its state machine will make sure that it is gone."""
+    current = need(world.metadata, Machine, stored.key, "this machine")
+    if current.value.state in (MachineState.DRAINING, MachineState.GONE):
+        return
+    world.metadata.transact(retirement(current, f"the agent said farewell: {message.reason[:200]}", world))
+    world.nudge()
+
+
+def retire_idle(*, world: World, because: str = "the server stops") -> int:
+    """Put every idle or booting machine on its way out; how many there were. Busy ones are left alone."""
+    retired = 0
+    for environment_row in walk(world.metadata, keys.ENVIRONMENTS):
+        for row in walk(world.metadata, keys.machines(str(environment_row.value["environment_id"]))):
+            stored = find(world.metadata, Machine, keys.machine(row.key.sort))
+            if stored and stored.value.state in (MachineState.REQUESTED, MachineState.IDLE):
+                try:
+                    world.metadata.transact(retirement(stored, because, world))
+                except Conflict:
+                    continue  # it has just taken a job: then it is not idle
+                retired += 1
+    return retired
+
+
+@again_on_conflict
+def retire(machine_id: str, because: str, *, world: World) -> bool:
+    """Put one machine on its way out, whatever it does; whether this call decided it."""
+    stored = find(world.metadata, Machine, keys.machine(machine_id))
+    if not stored or stored.value.state in (MachineState.DRAINING, MachineState.GONE):
+        return False
+    world.metadata.transact(retirement(stored, because, world))
+    world.nudge()
+    return True
+
+
+def silent_since(machine: Machine, last_heartbeat: datetime | None) -> datetime:
+    """The last moment at which the control plane heard of the machine."""
+    heard = [t for t in (last_heartbeat, machine.last_seen, machine.registered_at, machine.requested_at) if t]
+    return max(heard)
+
+
+LAUNCH_FAILURES = (NoCapacity, LaunchRefused, NotFound)
+"""Launches that fail with one of these end the machine's life at once."""

@@ -1,0 +1,210 @@
+"""Compare what is wanted with what is, in both directions, and move each thing one step. Right even if nothing else runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from lamplighter import keys
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.executions import Execution, Status
+from lamplighter.domain.leases import FENCE_AFTER, SUSPECT_AFTER, Lease
+from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.errors import Conflict, LamplighterError, NotYet
+from lamplighter.intents import intend
+from lamplighter.ports import CloudMachine
+from lamplighter.records import Stored, find, find_many, new, walk
+from lamplighter.usecases.deliver_outbox import deliver_outbox
+from lamplighter.usecases.ensure_capacity import ensure_capacity
+from lamplighter.usecases.machines import put_out_machine, retire, settle_machine, silent_since
+from lamplighter.usecases.submit_execution import queue_key
+from lamplighter.world import World
+
+VISIBLE_AFTER = timedelta(minutes=2)
+"""A cloud may hide a new machine for a while; only after this long does its absence prove anything."""
+
+STUCK_AFTER = timedelta(minutes=2)
+"""A machine in transit for longer than this has lost its state machine's attention, and gets ours."""
+
+BRAKE_SHARE = 0.2
+BRAKE_AT_LEAST = 5
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What one sweep found and did, for the operator's counters."""
+
+    delivered: int = 0
+    requeued: int = 0
+    unreachable: int = 0
+    fenced: int = 0
+    lost: int = 0
+    orphans: int = 0
+    braked: bool = False
+    faults: tuple[str, ...] = ()
+
+
+def sweep(*, world: World) -> SweepReport:
+    """One pass over everything. Never raises what a single thing's fault can explain: it is reported, the rest goes on."""
+    report = SweepReport()
+    clouds = _described(world, report)
+    for row in list(walk(world.metadata, keys.ENVIRONMENTS)):
+        environment = find(world.metadata, Environment, keys.environment(str(row.value["environment_id"])))
+        if not environment:
+            continue
+        _sweep_executions(environment.value, report, world)
+        _sweep_machines(environment.value, clouds.get(environment.value.cloud), report, world)
+        _try(report, lambda e=environment.value: ensure_capacity(e.id, world=world))  # type: ignore[misc]
+    _reap_orphans(clouds, report, world)
+    report.delivered = deliver_outbox(world=world)
+    return report
+
+
+def _described(world: World, report: SweepReport) -> dict[str, dict[str, CloudMachine]]:
+    found = {}
+    for name, cloud in world.clouds.items():
+        try:
+            found[name] = {m.machine_id: m for m in cloud.describe(world.installation.id)}
+        except LamplighterError as error:
+            report.faults += (f"cloud {name} could not be described: {error}",)
+    return found
+
+
+def _sweep_executions(environment: Environment, report: SweepReport, world: World) -> None:
+    """Whatever is live waits in the queue, or is held; and its state machine knows of it."""
+    for row in list(walk(world.metadata, keys.live_in_environment(environment.id, "x").partition)):
+        execution = find(world.metadata, Execution, keys.execution(row.key.sort))
+        lease = find(world.metadata, Lease, keys.lease(row.key.sort))
+        if not execution or not lease:
+            continue
+        if not lease.value.held and execution.value.status is Status.QUEUED:
+            _try(report, lambda e=execution: _requeue_if_missing(e, report, world))  # type: ignore[misc]
+        if not world.metadata.get(keys.workflow_token(execution.value.id)):
+            name, argument = f"execution-{execution.value.id}", {"execution_id": execution.value.id}
+            _try(report, lambda n=name, a=argument: world.workflow.start("execution", n, a))  # type: ignore[misc]
+
+
+def _requeue_if_missing(execution: Stored[Execution], report: SweepReport, world: World) -> None:
+    key = queue_key(execution.value)
+    if world.metadata.get(key):
+        return
+    try:
+        world.metadata.transact([execution.unchanged(), new(key, {"execution_id": execution.value.id})])
+    except Conflict:
+        return
+    report.requeued += 1
+
+
+def _sweep_machines(
+    environment: Environment, cloud: dict[str, CloudMachine] | None, report: SweepReport, world: World
+) -> None:
+    ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment.id))]
+    machines = [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
+    silent: list[Machine] = []
+    for machine in machines:
+        if cloud is not None and _certainly_gone(machine, cloud, world):
+            report.lost += 1
+            because = f"it vanished: {_detail(machine, cloud)}"
+            _try(report, lambda m=machine, b=because: _lost(m, b, world))  # type: ignore[misc]
+        elif machine.state is MachineState.BUSY and _silence(machine, world) >= SUSPECT_AFTER:
+            _show_unreachable(machine, report, world)
+            if _silence(machine, world) >= FENCE_AFTER:
+                silent.append(machine)
+        elif _overdue(machine, environment, world):
+            _try(report, lambda m=machine: _push(m, world))  # type: ignore[misc]
+    _fence(silent, len(machines), report, world)
+
+
+def _certainly_gone(machine: Machine, cloud: dict[str, CloudMachine], world: World) -> bool:
+    seen = cloud.get(machine.id)
+    if seen:
+        return seen.state == "gone"
+    return machine.registered_at is not None and world.now() - machine.registered_at >= VISIBLE_AFTER
+
+
+def _detail(machine: Machine, cloud: dict[str, CloudMachine]) -> str:
+    seen = cloud.get(machine.id)
+    return (seen.detail if seen else "") or "its cloud says that it is gone"
+
+
+def _lost(machine: Machine, because: str, world: World) -> None:
+    """Proof of death is there: whatever it left behind is ended too, then its work may move on."""
+    retire(machine.id, because, world=world)
+    put_out_machine(machine.id, because, world=world)
+    settle_machine(machine.id, world=world)
+
+
+def _silence(machine: Machine, world: World) -> timedelta:
+    lease = find(world.metadata, Lease, keys.lease(machine.execution_id)) if machine.execution_id else None
+    heard = silent_since(machine, lease.value.last_heartbeat if lease else None)
+    up_since = datetime.fromtimestamp(world.installation.up_since, UTC)
+    return world.now() - max(heard, up_since)
+
+
+def _show_unreachable(machine: Machine, report: SweepReport, world: World) -> None:
+    report.unreachable += 1
+    execution = find(world.metadata, Execution, keys.execution(machine.execution_id or "-"))
+    seconds = int(_silence(machine, world).total_seconds())
+    text = f"Unreachable: machine {machine.id[-8:]} has been silent for {seconds // 60 * 60} s"
+    if not execution or execution.value.status.terminal or execution.value.status_detail == text:
+        return
+    try:
+        world.metadata.transact([execution.becomes(replace(execution.value, status_detail=text))])
+    except Conflict:
+        return
+
+
+def _fence(silent: list[Machine], fleet: int, report: SweepReport, world: World) -> None:
+    """End silent machines so that their work can move, unless so many fall silent at once that the fault is likely ours."""
+    if len(silent) >= BRAKE_AT_LEAST and len(silent) > BRAKE_SHARE * fleet:
+        report.braked = True
+        return
+    for machine in silent:
+        report.fenced += 1
+        because = f"no heartbeat for {int(FENCE_AFTER.total_seconds())} s"
+        _try(report, lambda m=machine, b=because: _lost(m, b, world))  # type: ignore[misc]
+
+
+def _overdue(machine: Machine, environment: Environment, world: World) -> bool:
+    age = world.now() - machine.requested_at
+    if machine.state is MachineState.DRAINING:
+        return True
+    if machine.state is MachineState.REQUESTED:
+        return age >= STUCK_AFTER or machine.workflow_token is None
+    idle_for = world.now() - machine.idle_since if machine.state is MachineState.IDLE and machine.idle_since else None
+    return idle_for is not None and idle_for >= timedelta(seconds=environment.idle_seconds) + STUCK_AFTER
+
+
+def _push(machine: Machine, world: World) -> None:
+    """Its state machine is started if it never was; a machine that must go is put out by us if need be."""
+    environment = find(world.metadata, Environment, keys.environment(machine.environment_id))
+    boot = timedelta(seconds=environment.value.boot_seconds if environment else 900)
+    late = machine.state is MachineState.REQUESTED and world.now() - machine.requested_at >= boot + STUCK_AFTER
+    idle = machine.state is MachineState.IDLE
+    if machine.state is MachineState.DRAINING or late or idle:
+        because = {True: "it never registered", False: "idle, and it has stopped asking for work"}[late]
+        put_out_machine(machine.id, machine.retired_because or because, world=world)
+        return
+    world.metadata.transact([intend(world, "start_machine", machine_id=machine.id)])
+
+
+def _reap_orphans(clouds: dict[str, dict[str, CloudMachine]], report: SweepReport, world: World) -> None:
+    """A machine with our installation's mark and without a living record costs money for nobody."""
+    for name, machines in clouds.items():
+        for cloud_machine in machines.values():
+            if cloud_machine.state == "gone":
+                continue
+            stored = find(world.metadata, Machine, keys.machine(cloud_machine.machine_id))
+            if stored and stored.value.state is not MachineState.GONE:
+                continue
+            report.orphans += 1
+            _try(report, lambda n=name, i=cloud_machine.machine_id: world.clouds[n].terminate(i))  # type: ignore[misc]
+
+
+def _try(report: SweepReport, step) -> None:  # type: ignore[no-untyped-def]
+    try:
+        step()
+    except NotYet:
+        return  # accepted, and asked again in the next sweep
+    except LamplighterError as error:
+        report.faults += (f"{error.code}: {error}"[:500],)
