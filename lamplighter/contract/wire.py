@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -125,7 +125,7 @@ def _decode_dataclass(cls: type, value: Any, path: str) -> Any:
 
 def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
     if kind is datetime or kind is Decimal or (isinstance(kind, type) and issubclass(kind, Enum)):
-        read: Callable[[Any], Any] = parse_time if kind is datetime else kind
+        read: Any = parse_time if kind is datetime else kind
         try:
             return read(value)
         except (ValueError, TypeError, ArithmeticError):

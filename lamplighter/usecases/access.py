@@ -9,13 +9,12 @@ import re
 
 from lamplighter import keys
 from lamplighter.domain.data import Datum
-from lamplighter.domain.executions import Execution
-from lamplighter.domain.projects import Organisation, Principal, Project
+from lamplighter.domain.projects import Principal, Project
 from lamplighter.errors import Forbidden, NotFound
 from lamplighter.records import Stored, find, find_many, walk
 from lamplighter.world import World
 
-SERVER = "server"
+SERVER = "lamplighter"
 """Who acts, in the audit, when the server's own command line or a background task does."""
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -64,25 +63,9 @@ def readable_projects(principal: Principal, *, world: World) -> list[Project]:
     return [f.value for f in found if not f.value.deleted and f.value.organisation_id == principal.organisation_id]
 
 
-def need_execution(principal: Principal, execution_id: str, *, world: World) -> Stored[Execution]:
-    """An execution of the caller's organisation, deleted ones included. Raises `NotFound`."""
-    found = find(world.metadata, Execution, keys.execution(need_id(execution_id, "execution")))
-    if not found or found.value.organisation_id != principal.organisation_id:
-        raise NotFound(f"execution {execution_id} does not exist")
-    return found
-
-
 def need_datum(principal: Principal, datum_id: str, *, world: World) -> Stored[Datum]:
     """A visible datum of the caller's organisation, purged ones included. Raises `NotFound`."""
     found = find(world.metadata, Datum, keys.datum(need_id(datum_id, "datum")))
     if not found or not found.value.visible or found.value.organisation_id != principal.organisation_id:
         raise NotFound(f"datum {datum_id} does not exist")
     return found
-
-
-def need_organisation(organisation_id: str, *, world: World) -> Organisation:
-    """The organisation itself. Raises `NotFound`."""
-    found = find(world.metadata, Organisation, keys.organisation(organisation_id))
-    if not found:
-        raise NotFound(f"organisation {organisation_id} does not exist")
-    return found.value

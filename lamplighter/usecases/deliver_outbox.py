@@ -12,7 +12,7 @@ from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine
 from lamplighter.errors import Conflict, LamplighterError
 from lamplighter.intents import Intent, intend
-from lamplighter.ports import Put
+from lamplighter.ports import Key, Put
 from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new, walk
 from lamplighter.usecases.data import point_alias
 from lamplighter.usecases.ensure_capacity import ensure_capacity
@@ -95,7 +95,7 @@ def _discard_outputs(intent: Intent, world: World) -> None:
 
 
 @again_on_conflict
-def _discard(key: keys.Key, world: World) -> None:
+def _discard(key: Key, world: World) -> None:
     stored = find(world.metadata, Datum, key)
     if not stored or stored.value.discarded:
         return

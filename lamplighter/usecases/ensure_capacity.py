@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from lamplighter import keys
-from lamplighter.domain.capacity import Action, Launch, Policy, plan
+from lamplighter.domain.capacity import Action, Launch, Policy, Pool, plan
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine
 from lamplighter.errors import Conflict
 from lamplighter.intents import intend, record
-from lamplighter.ports import ABSENT, Put
-from lamplighter.records import find, find_many, new, walk
+from lamplighter.records import find, find_many, need, new, walk
 from lamplighter.world import World
 
 MAX_QUEUE_COUNTED = 1000
@@ -28,8 +27,7 @@ def ensure_capacity(environment_id: str, *, world: World) -> Action | None:
     environment = find(world.metadata, Environment, keys.environment(environment_id))
     if not environment:
         return None
-    queued, machines = facts(environment_id, world=world)
-    action = plan(queued, machines, Policy(environment.value.enabled, environment.value.max_machines))
+    action = decide(environment.value, world=world)
     if isinstance(action, Launch):
         for _ in range(action.count):
             if not _reserve(environment.value, world):
@@ -38,11 +36,18 @@ def ensure_capacity(environment_id: str, *, world: World) -> Action | None:
     return action
 
 
+def decide(environment: Environment, *, world: World) -> Action:
+    """What the environment needs now, without doing it."""
+    queued, machines = facts(environment.id, world=world)
+    pool = find(world.metadata, Pool, keys.capacity(environment.id))
+    policy = Policy(environment.enabled, environment.max_machines)
+    return plan(queued, machines, policy, pool.value if pool else Pool(), world.now())
+
+
 def _reserve(environment: Environment, world: World) -> bool:
     """One machine, unless the cap is reached or another writer counts at this moment (who will have seen the same need)."""
-    capacity = world.metadata.get(keys.capacity(environment.id))
-    count = int(capacity.value["count"]) if capacity else 0
-    if count >= environment.max_machines:
+    pool = need(world.metadata, Pool, keys.capacity(environment.id), "the environment's pool")
+    if pool.value.count >= environment.max_machines:
         return False
     machine = Machine(
         id=world.new_id(),
@@ -55,7 +60,7 @@ def _reserve(environment: Environment, world: World) -> bool:
     try:
         world.metadata.transact(
             [
-                Put(keys.capacity(environment.id), {"count": count + 1}, capacity.version if capacity else ABSENT),
+                pool.becomes(pool.value.with_one_more()),
                 new(keys.machine(machine.id), machine),
                 new(keys.live_machine(environment.id, machine.id), {"machine_id": machine.id}),
                 intend(world, "start_machine", machine_id=machine.id),

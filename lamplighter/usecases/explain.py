@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lamplighter import keys
-from lamplighter.domain.capacity import Launch, Policy, plan
+from lamplighter.domain.capacity import Hold, Launch
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Status
 from lamplighter.domain.leases import Lease
-from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.domain.machines import MachineState
 from lamplighter.domain.projects import Principal
 from lamplighter.records import find
 from lamplighter.usecases.browse import own_execution
-from lamplighter.usecases.ensure_capacity import facts
+from lamplighter.usecases.ensure_capacity import decide, facts
 from lamplighter.usecases.submit_execution import queue_key
 from lamplighter.world import World
 
@@ -53,13 +53,21 @@ def why_waiting(execution: Execution, *, world: World) -> Explanation:
     if not environment:
         gone = Reason("environment_gone", "Its environment was deleted", unblock="Stop it and run it again elsewhere.")
         return Explanation(execution.status.value, (gone,))
-    queued, machines = facts(environment.value.id, world=world)
-    reasons = [*_environment(environment.value), *_machines(environment.value, machines, queued)]
+    reasons = [*_environment(environment.value), *_machines(environment.value, world)]
     ahead = _ahead(execution, world)
     if ahead:
-        text = f"{ahead} execution{'s' if ahead > 1 else ''} wait{'' if ahead > 1 else 's'} before it in the queue of {environment.value.name}"
+        waits = "1 execution waits" if ahead == 1 else f"{ahead} executions wait"
+        text = f"{waits} before it in the queue of {environment.value.name}"
         reasons.append(Reason("queue_position", text, {"ahead": ahead}, "They go first, or raise its priority."))
     return Explanation(execution.status.value, tuple(reasons))
+
+
+def explained(execution: Execution, *, world: World) -> Execution:
+    """The execution with the reasons in its `status_detail` while it waits for a machine."""
+    if execution.status is not Status.QUEUED:
+        return execution
+    text = sentence(why_waiting(execution, world=world))
+    return replace(execution, status_detail=text) if text else execution
 
 
 def sentence(explanation: Explanation) -> str:
@@ -84,7 +92,8 @@ def _environment(environment: Environment) -> list[Reason]:
     return [Reason("environment_disabled", text, {}, f"An administrator can enable it: {command}")]
 
 
-def _machines(environment: Environment, machines: list[Machine], queued: int) -> list[Reason]:
+def _machines(environment: Environment, world: World) -> list[Reason]:
+    _, machines = facts(environment.id, world=world)
     by_state = {state: sum(m.state is state for m in machines) for state in MachineState}
     booting, busy = by_state[MachineState.REQUESTED], by_state[MachineState.BUSY]
     draining = by_state[MachineState.DRAINING]
@@ -99,7 +108,9 @@ def _machines(environment: Environment, machines: list[Machine], queued: int) ->
         return [
             Reason("booting", text, numbers, f"It starts when one has booted (limit {environment.boot_seconds} s).")
         ]
-    action = plan(queued, machines, Policy(environment.enabled, environment.max_machines))
+    action = decide(environment, world=world)
+    if isinstance(action, Hold) and action.failing:
+        return [Reason("launch_failed", action.because, numbers, "It is tried again by itself; see the server's log.")]
     if isinstance(action, Launch):
         return [
             Reason("launching", f"a machine is about to be requested for {environment.name}", numbers, "Nothing to do.")

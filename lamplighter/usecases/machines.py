@@ -9,9 +9,10 @@ from datetime import datetime
 
 from lamplighter import keys
 from lamplighter.contract.report import Farewell
+from lamplighter.domain.capacity import Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine, MachineState
-from lamplighter.errors import Conflict, LaunchRefused, NoCapacity, NotFound
+from lamplighter.errors import Conflict, LaunchRefused
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, LaunchRequest, Put, Write
 from lamplighter.records import Stored, again_on_conflict, find, need, walk
@@ -81,12 +82,9 @@ def _note_token(machine_id: str, token: str, states: tuple[MachineState, ...], w
 def put_out_machine(machine_id: str, reason: str, *, world: World) -> None:
     """Retire it for good and have the cloud end it. Raises `NotYet` until the cloud says that it is gone."""
     machine = _retire(machine_id, reason, world)
-    if machine.state is MachineState.GONE:
-        return
     cloud = world.clouds.get(machine.cloud)
-    if cloud:
+    if cloud and machine.state is not MachineState.GONE:
         cloud.terminate(machine_id)
-    settle_machine(machine_id, world=world)
 
 
 @again_on_conflict
@@ -106,18 +104,16 @@ def settle_machine(machine_id: str, *, world: World) -> None:
     if machine.state is MachineState.GONE:
         return
     why = machine.retired_because or "its machine is gone"
-    capacity = world.metadata.get(keys.capacity(machine.environment_id))
-    count = int(capacity.value["count"]) if capacity else 1
-    version = capacity.version if capacity else ABSENT
+    pool = need(world.metadata, Pool, keys.capacity(machine.environment_id), "the environment's pool")
+    left = pool.value.without(machine, why, world.now())
     writes: list[Write] = [
         stored.becomes(replace(machine.gone(world.now()), execution_id=None, claim_id=None, workflow_token=None)),
-        Put(keys.capacity(machine.environment_id), {"count": max(0, count - 1)}, version),
+        pool.becomes(left),
         *lose_attempt(machine, f"machine {machine.id[-8:]} was lost ({why})", world=world),
         *_forgotten(machine, world),
+        intend(world, "ensure_capacity", environment_id=machine.environment_id),
         record(world, machine.organisation_id, "lamplighter", "machine.gone", machine.id, because=why),
     ]
-    if not any(isinstance(w, Put) and w.value.get("kind") == "ensure_capacity" for w in writes):
-        writes.append(intend(world, "ensure_capacity", environment_id=machine.environment_id))
     world.metadata.transact(writes)
     world.nudge()
 
@@ -155,22 +151,7 @@ def retire_idle(*, world: World, because: str = "the server stops") -> int:
     return retired
 
 
-@again_on_conflict
-def retire(machine_id: str, because: str, *, world: World) -> bool:
-    """Put one machine on its way out, whatever it does; whether this call decided it."""
-    stored = find(world.metadata, Machine, keys.machine(machine_id))
-    if not stored or stored.value.state in (MachineState.DRAINING, MachineState.GONE):
-        return False
-    world.metadata.transact(retirement(stored, because, world))
-    world.nudge()
-    return True
-
-
 def silent_since(machine: Machine, last_heartbeat: datetime | None) -> datetime:
     """The last moment at which the control plane heard of the machine."""
     heard = [t for t in (last_heartbeat, machine.last_seen, machine.registered_at, machine.requested_at) if t]
     return max(heard)
-
-
-LAUNCH_FAILURES = (NoCapacity, LaunchRefused, NotFound)
-"""Launches that fail with one of these end the machine's life at once."""

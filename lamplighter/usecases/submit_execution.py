@@ -17,7 +17,7 @@ from lamplighter.domain.leases import Lease
 from lamplighter.domain.projects import Commit, Principal, Project
 from lamplighter.errors import Invalid
 from lamplighter.intents import intend, record
-from lamplighter.ports import ABSENT, Put, StepPlan, Write
+from lamplighter.ports import ABSENT, Key, Put, StepPlan, Write
 from lamplighter.records import Stored, again_on_conflict, find, new
 from lamplighter.usecases.access import need_project
 from lamplighter.usecases.commits import get_commit
@@ -314,7 +314,7 @@ def _writes(execution: Execution, world: World) -> list[Write]:
     ]
 
 
-def queue_key(execution: Execution) -> keys.Key:
+def queue_key(execution: Execution) -> Key:
     """Where the execution stands in its queue, if it waits."""
     if execution.qtime is None:
         raise Invalid.because(f"execution {execution.id} was never queued")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from lamplighter import keys
 from lamplighter.domain.environments import Environment
@@ -16,7 +18,7 @@ from lamplighter.ports import CloudMachine
 from lamplighter.records import Stored, find, find_many, new, walk
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.ensure_capacity import ensure_capacity
-from lamplighter.usecases.machines import put_out_machine, retire, settle_machine, silent_since
+from lamplighter.usecases.machines import put_out_machine, settle_machine, silent_since
 from lamplighter.usecases.submit_execution import queue_key
 from lamplighter.world import World
 
@@ -54,7 +56,7 @@ def sweep(*, world: World) -> SweepReport:
             continue
         _sweep_executions(environment.value, report, world)
         _sweep_machines(environment.value, clouds.get(environment.value.cloud), report, world)
-        _try(report, lambda e=environment.value: ensure_capacity(e.id, world=world))  # type: ignore[misc]
+        _try(report, partial(ensure_capacity, environment.value.id, world=world))
     _reap_orphans(clouds, report, world)
     report.delivered = deliver_outbox(world=world)
     return report
@@ -78,10 +80,10 @@ def _sweep_executions(environment: Environment, report: SweepReport, world: Worl
         if not execution or not lease:
             continue
         if not lease.value.held and execution.value.status is Status.QUEUED:
-            _try(report, lambda e=execution: _requeue_if_missing(e, report, world))  # type: ignore[misc]
+            _try(report, partial(_requeue_if_missing, execution, report, world))
         if not world.metadata.get(keys.workflow_token(execution.value.id)):
             name, argument = f"execution-{execution.value.id}", {"execution_id": execution.value.id}
-            _try(report, lambda n=name, a=argument: world.workflow.start("execution", n, a))  # type: ignore[misc]
+            _try(report, partial(world.workflow.start, "execution", name, argument))
 
 
 def _requeue_if_missing(execution: Stored[Execution], report: SweepReport, world: World) -> None:
@@ -105,13 +107,13 @@ def _sweep_machines(
         if cloud is not None and _certainly_gone(machine, cloud, world):
             report.lost += 1
             because = f"it vanished: {_detail(machine, cloud)}"
-            _try(report, lambda m=machine, b=because: _lost(m, b, world))  # type: ignore[misc]
+            _try(report, partial(_put_out, machine, because, world))
         elif machine.state is MachineState.BUSY and _silence(machine, world) >= SUSPECT_AFTER:
             _show_unreachable(machine, report, world)
             if _silence(machine, world) >= FENCE_AFTER:
                 silent.append(machine)
         elif _overdue(machine, environment, world):
-            _try(report, lambda m=machine: _push(m, world))  # type: ignore[misc]
+            _try(report, partial(_push, machine, world))
     _fence(silent, len(machines), report, world)
 
 
@@ -127,9 +129,8 @@ def _detail(machine: Machine, cloud: dict[str, CloudMachine]) -> str:
     return (seen.detail if seen else "") or "its cloud says that it is gone"
 
 
-def _lost(machine: Machine, because: str, world: World) -> None:
-    """Proof of death is there: whatever it left behind is ended too, then its work may move on."""
-    retire(machine.id, because, world=world)
+def _put_out(machine: Machine, because: str, world: World) -> None:
+    """End it with whatever it left behind, then let its work move on. `NotYet` leaves the rest to a later sweep."""
     put_out_machine(machine.id, because, world=world)
     settle_machine(machine.id, world=world)
 
@@ -162,7 +163,7 @@ def _fence(silent: list[Machine], fleet: int, report: SweepReport, world: World)
     for machine in silent:
         report.fenced += 1
         because = f"no heartbeat for {int(FENCE_AFTER.total_seconds())} s"
-        _try(report, lambda m=machine, b=because: _lost(m, b, world))  # type: ignore[misc]
+        _try(report, partial(_put_out, machine, because, world))
 
 
 def _overdue(machine: Machine, environment: Environment, world: World) -> bool:
@@ -183,7 +184,7 @@ def _push(machine: Machine, world: World) -> None:
     idle = machine.state is MachineState.IDLE
     if machine.state is MachineState.DRAINING or late or idle:
         because = {True: "it never registered", False: "idle, and it has stopped asking for work"}[late]
-        put_out_machine(machine.id, machine.retired_because or because, world=world)
+        _put_out(machine, machine.retired_because or because, world)
         return
     world.metadata.transact([intend(world, "start_machine", machine_id=machine.id)])
 
@@ -198,10 +199,10 @@ def _reap_orphans(clouds: dict[str, dict[str, CloudMachine]], report: SweepRepor
             if stored and stored.value.state is not MachineState.GONE:
                 continue
             report.orphans += 1
-            _try(report, lambda n=name, i=cloud_machine.machine_id: world.clouds[n].terminate(i))  # type: ignore[misc]
+            _try(report, partial(world.clouds[name].terminate, cloud_machine.machine_id))
 
 
-def _try(report: SweepReport, step) -> None:  # type: ignore[no-untyped-def]
+def _try(report: SweepReport, step: Callable[[], object]) -> None:
     try:
         step()
     except NotYet:
