@@ -8,25 +8,24 @@ import itertools
 import json
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 from adapters.metadata.memory import MemoryMetadata
+from adapters.stores.memory import MemoryStore
 from lamplighter.domain.projects import Principal
-from lamplighter.errors import AlreadyExists, AlreadyWritten, Invalid, NotFound
+from lamplighter.errors import AlreadyExists, Invalid, NotFound
 from lamplighter.ports import (
     Blueprints,
     CloudMachine,
     GitCommit,
     Json,
     LaunchRequest,
-    ObjectInfo,
     StepInput,
     StepPlan,
     Store,
-    Target,
 )
 from lamplighter.world import Installation, World
 
@@ -64,42 +63,6 @@ class CountedIds:
 
     def __call__(self) -> str:
         return f"019b8d58-2400-7000-8000-{next(self._numbers):012x}"
-
-
-class MemoryStore:
-    """The `Store` port as a dict."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def put(self, key: str, body: BinaryIO, *, size: int) -> None:
-        content = body.read()
-        if len(content) != size:
-            raise Invalid({"size": [f"{key} was announced with {size} bytes and came with {len(content)}"]})
-        if key in self.objects:
-            raise AlreadyWritten(f"{key} is there already")
-        self.objects[key] = content
-
-    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        self.head(key)
-        yield self.objects[key][start:end]
-
-    def head(self, key: str) -> ObjectInfo:
-        if key not in self.objects:
-            raise NotFound(f"{key} is not in this store")
-        return ObjectInfo(key, len(self.objects[key]))
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return (ObjectInfo(k, len(v)) for k, v in sorted(self.objects.items()) if k.startswith(prefix))
-
-    def delete(self, key: str) -> None:
-        self.objects.pop(key, None)
-
-    def presign_get(self, key: str, *, seconds: int, filename: str | None = None) -> Target:
-        return Target("GET", f"https://store.test/{key}?for={seconds}" + (f"&filename={filename}" if filename else ""))
-
-    def presign_put(self, key: str, *, seconds: int, size: int) -> Target:
-        return Target("PUT", f"https://store.test/{key}?for={seconds}&size={size}", {"Content-Length": str(size)})
 
 
 class MemoryStores:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
-from lamplighter.errors import AlreadyExists, AlreadyWritten
-from tests.doubles import START, MemoryStore, RecordingWorkflow, make_world
+from lamplighter.errors import AlreadyExists
+from tests.doubles import START, RecordingWorkflow, make_world
 
 
 def test_a_fresh_world_starts_at_a_known_moment_with_known_ids() -> None:
@@ -18,16 +16,6 @@ def test_a_fresh_world_starts_at_a_known_moment_with_known_ids() -> None:
     assert world.now() == START
     assert world.now() > START
     assert first < second
-
-
-def test_the_store_refuses_a_second_object_under_one_key() -> None:
-    store = MemoryStore()
-    store.put("a", io.BytesIO(b"one"), size=3)
-
-    with pytest.raises(AlreadyWritten):
-        store.put("a", io.BytesIO(b"two"), size=3)
-
-    assert b"".join(store.get("a")) == b"one"
 
 
 def test_a_workflow_that_is_started_twice_alike_runs_once() -> None:
