@@ -91,16 +91,29 @@ def workflow_token(execution_id: str) -> Key:
     return Key(f"execution#{execution_id}", "workflow-token")
 
 
+def segments(execution_id: str) -> str:
+    return f"execution#{execution_id}#events"
+
+
 def segment(execution_id: str, first_seq: int) -> Key:
-    return Key(f"execution#{execution_id}#events", f"{first_seq:012d}")
+    return Key(segments(execution_id), f"{first_seq:012d}")
+
+
+def status_events(execution_id: str) -> str:
+    return f"execution#{execution_id}#status-events"
 
 
 def status_event(execution_id: str, microseconds: int) -> Key:
-    return Key(f"execution#{execution_id}#status-events", f"{microseconds:017d}")
+    return Key(status_events(execution_id), f"{microseconds:017d}")
 
 
-def output(execution_id: str, datum_id: str) -> Key:
-    return Key(f"execution#{execution_id}#outputs", datum_id)
+def outputs(execution_id: str) -> str:
+    return f"execution#{execution_id}#outputs"
+
+
+def output(execution_id: str, fingerprint: str) -> Key:
+    """One per epoch, name and content, so that a repeated announcement finds the first."""
+    return Key(outputs(execution_id), fingerprint)
 
 
 def executions(project_id: str) -> str:
@@ -116,14 +129,22 @@ def execution_by_counter(project_id: str, number: int) -> Key:
     return Key(executions(project_id), f"{number:010d}")
 
 
+def live_of_project(project_id: str) -> str:
+    return f"project#{project_id}#live"
+
+
 def live_in_project(project_id: str, number: int) -> Key:
     """Only while the execution is not terminal."""
-    return Key(f"project#{project_id}#live", f"{number:010d}")
+    return Key(live_of_project(project_id), f"{number:010d}")
+
+
+def live_of_environment(environment_id: str) -> str:
+    return f"environment#{environment_id}#live"
 
 
 def live_in_environment(environment_id: str, execution_id: str) -> Key:
     """Only while the execution is not terminal: what the sweep walks."""
-    return Key(f"environment#{environment_id}#live", execution_id)
+    return Key(live_of_environment(environment_id), execution_id)
 
 
 def queue(environment_id: str) -> str:

@@ -17,13 +17,12 @@ from lamplighter.domain.projects import Principal
 from lamplighter.errors import NotFound
 from lamplighter.ports import Record
 from lamplighter.records import Stored, find, find_many, walk
-from lamplighter.usecases.access import need_project
+from lamplighter.usecases.access import need_id, need_project, readable_projects
 from lamplighter.usecases.status_events import moment, read_line
 from lamplighter.world import World
 
 DEFAULT_EVENTS = 2000
 STREAMS = ("stdout", "stderr", "status")
-MISSING = "This execution"
 _REFERENCE = re.compile(r"^([0-9a-fA-F-]{36}):(latest|[0-9]{1,10})$")
 
 
@@ -54,11 +53,11 @@ class EventPage:
 
 def own_execution(principal: Principal, execution_id: str, *, world: World, deleted: bool = False) -> Stored[Execution]:
     """The execution, if the caller may know of it. Raises `NotFound` otherwise, and for deleted ones unless asked for."""
-    stored = find(world.metadata, Execution, keys.execution(execution_id))
+    stored = find(world.metadata, Execution, keys.execution(need_id(execution_id, "execution")))
     if not stored or stored.value.organisation_id != principal.organisation_id:
-        raise NotFound(f"{MISSING} does not exist")
+        raise NotFound("This execution does not exist")
     if stored.value.deleted and not deleted:
-        raise NotFound(f"{MISSING} does not exist")
+        raise NotFound("This execution does not exist")
     return stored
 
 
@@ -75,15 +74,15 @@ def get_execution(principal: Principal, reference: str, *, world: World) -> Exec
         return newest[0]
     pointer = world.metadata.get(keys.execution_by_counter(project.id, int(match[2])))
     if not pointer:
-        raise NotFound(f"{MISSING} does not exist")
+        raise NotFound("This execution does not exist")
     return own_execution(principal, str(pointer.value["execution_id"]), world=world).value
 
 
 def list_executions(principal: Principal, wanted: ExecutionFilter, *, world: World) -> tuple[list[Execution], int]:
     """Matching executions and how many there are in all."""
-    projects = [wanted.project_id] if wanted.project_id else _projects(principal, world)
+    readable = [wanted.project_id] if wanted.project_id else [p.id for p in readable_projects(principal, world=world)]
     found: list[Execution] = []
-    for project_id in projects:
+    for project_id in readable:
         need_project(principal, project_id, world=world)
         found.extend(e for e in _walk(project_id, wanted, world) if _matches(e, wanted))
     if not wanted.project_id:
@@ -93,7 +92,7 @@ def list_executions(principal: Principal, wanted: ExecutionFilter, *, world: Wor
 
 def outputs_of(execution: Execution, *, world: World) -> list[Datum]:
     """The files of the newest attempt, oldest first."""
-    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, f"execution#{execution.id}#outputs")]
+    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, keys.outputs(execution.id))]
     data = [s.value for s in find_many(world.metadata, Datum, [keys.datum(i) for i in sorted(ids)])]
     return [d for d in data if d.visible and d.epoch_n == execution.epoch_n]
 
@@ -102,8 +101,8 @@ def read_events(principal: Principal, execution_id: str, limit: int | None, *, w
     """The last `limit` lines of the log in ascending order; all of them for 0; DEFAULT_EVENTS for None."""
     own_execution(principal, execution_id, world=world)
     wanted = DEFAULT_EVENTS if limit is None or limit < 0 else limit
-    said = [read_line(r) for r in walk(world.metadata, f"execution#{execution_id}#status-events")]
-    segments = list(walk(world.metadata, f"execution#{execution_id}#events"))
+    said = [read_line(r) for r in walk(world.metadata, keys.status_events(execution_id))]
+    segments = list(walk(world.metadata, keys.segments(execution_id)))
     total = sum(int(s.value["count"]) for s in segments) + len(said)
     lines: list[tuple[str, str, str]] = []
     for segment in reversed(segments):
@@ -127,7 +126,7 @@ def read_metadata(principal: Principal, execution_id: str, *, world: World) -> l
     """Every metadata point with the time of its line under `_time` (unless the run printed one), oldest first."""
     own_execution(principal, execution_id, world=world)
     points = []
-    for segment in walk(world.metadata, f"execution#{execution_id}#events"):
+    for segment in walk(world.metadata, keys.segments(execution_id)):
         if not segment.value["points"]:
             continue
         body, first = _body(segment, world), int(segment.key.sort)
@@ -137,18 +136,13 @@ def read_metadata(principal: Principal, execution_id: str, *, world: World) -> l
     return points
 
 
-def _projects(principal: Principal, world: World) -> list[str]:
-    partition = keys.project_in(principal.organisation_id, "x").partition
-    return [r.key.sort for r in walk(world.metadata, partition)]
-
-
 def _walk(project_id: str, wanted: ExecutionFilter, world: World) -> Iterator[Execution]:
     if wanted.counters:
         pointers = world.metadata.get_many([keys.execution_by_counter(project_id, n) for n in set(wanted.counters)])
         records = sorted(pointers.values(), key=lambda r: r.key, reverse=wanted.newest_first)
     else:
         live_only = bool(wanted.statuses) and not _statuses(wanted) - set(INCOMPLETE)
-        partition = keys.live_in_project(project_id, 0).partition if live_only else keys.executions(project_id)
+        partition = keys.live_of_project(project_id) if live_only else keys.executions(project_id)
         records = list(walk(world.metadata, partition, newest_first=wanted.newest_first))
     ids = [str(r.value["execution_id"]) for r in records]
     for stored in find_many(world.metadata, Execution, [keys.execution(i) for i in ids]):

@@ -88,7 +88,7 @@ def _ensure_capacity(intent: Intent, world: World) -> None:
 def _discard_outputs(intent: Intent, world: World) -> None:
     """Files of a lost attempt: no longer listed, their bytes removed."""
     execution_id, epoch_n = intent.argument["execution_id"], int(intent.argument["epoch_n"])
-    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, f"execution#{execution_id}#outputs")]
+    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, keys.outputs(execution_id))]
     for stored in find_many(world.metadata, Datum, [keys.datum(i) for i in ids]):
         if stored.value.epoch_n <= epoch_n and not stored.value.discarded:
             _discard(stored.key, world)

@@ -74,7 +74,7 @@ def _described(world: World, report: SweepReport) -> dict[str, dict[str, CloudMa
 
 def _sweep_executions(environment: Environment, report: SweepReport, world: World) -> None:
     """Whatever is live waits in the queue, or is held; and its state machine knows of it."""
-    for row in list(walk(world.metadata, keys.live_in_environment(environment.id, "x").partition)):
+    for row in list(walk(world.metadata, keys.live_of_environment(environment.id))):
         execution = find(world.metadata, Execution, keys.execution(row.key.sort))
         lease = find(world.metadata, Lease, keys.lease(row.key.sort))
         if not execution or not lease:

@@ -49,7 +49,7 @@ def settle_execution(payload: Json, world: World) -> None:
     token = world.metadata.get(keys.workflow_token(execution_id))
     if token:
         world.metadata.transact([Stored(token.key, token.version, token.value).removed()])
-    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, f"execution#{execution_id}#outputs")]
+    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, keys.outputs(execution_id))]
     for stored in find_many(world.metadata, Datum, [keys.datum(i) for i in ids]):
         if not stored.value.stored:
             world.stores.named(stored.value.store).delete(stored.value.object_key)
