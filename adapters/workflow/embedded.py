@@ -38,7 +38,7 @@ class EmbeddedWorkflow:
         self,
         metadata: Metadata,
         definitions: Mapping[str, Json],
-        tasks: Callable[[Json], Json | None],
+        tasks: Callable[[Json], object],
         clock: Clock,
         new_id: NewId,
     ) -> None:
