@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lamplighter import keys
@@ -15,7 +15,7 @@ from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, ExecutionInput, Status
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.projects import Commit, Principal, Project
-from lamplighter.errors import Invalid
+from lamplighter.errors import Invalid, NotFound
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, Key, Put, StepPlan, Write
 from lamplighter.records import Stored, again_on_conflict, find, new
@@ -169,9 +169,11 @@ def _queue(
         principal, order.environment, project=project, step_environment=plan.environment, world=world
     )
     _refuse_impossible(order, plan, environment)
+    upload_store = _upload_store(project, plan, world)
     counter = world.metadata.get(keys.counter(project.id))
     number = (counter.value["last"] if counter else 0) + 1
     execution = _execution(principal, order, project, commit, plan, environment, number, world)
+    execution = replace(execution, upload_store=upload_store)
     writes = _writes(execution, world)
     writes.append(Put(keys.counter(project.id), {"last": number}, counter.version if counter else ABSENT))
     key, digest = idempotency
@@ -210,6 +212,14 @@ def _refuse_impossible(order: SubmitExecution, plan: StepPlan, environment: Envi
             faults["stop_expression"] = [str(error)]
     if faults:
         raise Invalid(faults)
+
+
+def _upload_store(project: Project, plan: StepPlan, world: World) -> str | None:
+    wanted = plan.upload_store or project.default_store
+    try:
+        return wanted if wanted and world.stores.named(wanted) else None
+    except NotFound as error:
+        raise Invalid({"upload_store": [str(error)]}) from error
 
 
 def _execution(
@@ -259,7 +269,6 @@ def _execution(
         time_limit=time_limit or None,
         no_output_timeout=runtime_config.get("no_output_timeout") or plan.no_output_timeout,
         stop_expression=order.stop_expression or plan.stop_condition,
-        upload_store=plan.upload_store or project.default_store,
         autorestart=bool(plan.autorestart if autorestart is None else autorestart),
         needs=dict(plan.resources),
         notebook=order.notebook,
