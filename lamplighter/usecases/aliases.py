@@ -12,7 +12,7 @@ from lamplighter.domain.projects import Principal
 from lamplighter.errors import Invalid, NotFound
 from lamplighter.intents import record
 from lamplighter.ports import Write
-from lamplighter.records import Stored, again_on_conflict, find, find_many, new, walk
+from lamplighter.records import again_on_conflict, find, find_many, new, walk
 from lamplighter.usecases import bounds
 from lamplighter.usecases.access import SERVER, need_datum, need_project, readable_projects
 from lamplighter.world import World
