@@ -1,0 +1,1 @@
+"""Who reads `valohai.yaml` for us."""
