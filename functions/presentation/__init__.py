@@ -1,0 +1,1 @@
+"""How domain values look in answers: one module per kind of thing."""

@@ -1,0 +1,45 @@
+"""What the installation says of itself, to anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler.router import Router
+
+from functions.callers import Anybody
+from functions.presentation.common import Shape
+from functions.version import VERSION
+
+router = Router()
+
+
+class Server(Shape):
+    """Which server this is. `flavor` tells notebook extensions which dialect of the API is spoken."""
+
+    flavor: str
+    name: str
+    version: str
+
+
+class Health(Shape):
+    """The server answers, and its metadata did too."""
+
+    status: str
+
+
+@router.get("/api/v0/server/", operation_id="getServer", tags=["server"], summary="Which server this is")
+def get_server(call: Anybody) -> Server:  # noqa: ARG001
+    return Server(flavor="valohai", name="lamplighter", version=VERSION)
+
+
+@router.get("/api/health/", operation_id="getHealth", tags=["server"], summary="Whether the server works")
+def get_health(call: Anybody) -> Health:
+    call.world.metadata.query("installation", limit=1)
+    return Health(status="ok")
+
+
+@router.get("/api/openapi.json", operation_id="getOpenApi", tags=["server"], summary="This description")
+def get_openapi(call: Anybody) -> dict[str, Any]:  # noqa: ARG001
+    from functions.openapi import document  # the description is made from the routes, this one included
+
+    return document()
