@@ -264,28 +264,37 @@ def _census(machines: Path) -> dict[str, set[_Process]]:
             )
         except OSError:
             continue
-        home = variables.get(b"LAMPLIGHTER_MACHINE_DIR")
-        machine = variables.get(b"LAMPLIGHTER_MACHINE_ID") or variables.get(b"LAMPLIGHTER_MACHINE")
-        if home is not None:
-            machine = home.removeprefix(ours) if home.startswith(ours) else None
-        if machine:
-            found.setdefault(os.fsdecode(machine), set()).add(process)
+        # Supervisor and agent carry the first; plain user processes only the second, which lies below the machine.
+        place = variables.get(b"LAMPLIGHTER_MACHINE_DIR") or variables.get(b"VH_OUTPUTS_DIR") or b""
+        if place.startswith(ours):
+            found.setdefault(os.fsdecode(place.removeprefix(ours).split(b"/")[0]), set()).add(process)
     return found
 
 
 def _all_of(home: Path, known: set[_Process]) -> set[_Process]:
     """`known` and whatever else is the machine's: what its files name, and the families and sessions of all these."""
-    notes = [_read(home / "supervisor.json"), *(_read(path) for path in home.glob("runs/*/state.json"))]
     living = {process: _family(process) for process in _processes()}
     living = {process: family for process, family in living.items() if family is not None}
-    named = {(note.get("pid"), note.get("start_time")) for note in notes}
-    found = {process for process in living if process in known or (process.pid, process.start_time) in named}
+    found = (known | _named(home)) & living.keys()
     while True:
         pids = {process.pid for process in found}
         more = {process for process, family in living.items() if family and pids.intersection(family)} - found
         if not more:
             return found - {process for process in found if process.pid == os.getpid()}
         found |= more
+
+
+def _named(home: Path) -> set[_Process]:
+    """The processes that the machine's own files name: its supervisor, and runs by the line of /proc/<pid>/stat they left."""
+    named = set()
+    note = _read(home / "supervisor.json")
+    if note:
+        named.add(_Process(int(note["pid"]), int(note["start_time"])))
+    for path in home.glob("runs/*/start-*"):
+        with suppress(OSError, ValueError, IndexError):
+            text = path.read_text("utf-8", "replace")
+            named.add(_Process(int(text.split(" ", 1)[0]), int(text.rpartition(")")[2].split()[19])))
+    return named
 
 
 def _processes() -> Iterator[_Process]:

@@ -319,16 +319,17 @@ def test_local_machines_outlive_the_server_that_started_them(
 
 
 def test_local_ends_user_processes_that_turned_away(make_local: Callable[..., LocalCloud], tmp_path: Path) -> None:
-    # Deaf ones, one in a session of its own, one that also shed its environment but is known from a run's state file.
+    # All deaf, in sessions of their own: one is an orphan with the variables of a run, one has no variables, but a file
+    # that names it.
     script = """
-import os, signal, subprocess, sys, json, time
+import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 deaf = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
-a = subprocess.Popen(deaf, start_new_session=True)
+outputs = {"VH_OUTPUTS_DIR": os.getcwd() + "/runs/one/outputs"}
+a = subprocess.Popen(deaf, start_new_session=True, env=outputs)
 b = subprocess.Popen(deaf, start_new_session=True, env={})
-stat = open(f"/proc/{b.pid}/stat").read().rpartition(")")[2].split()
 os.makedirs("runs/one")
-open("runs/one/state.json", "w").write(json.dumps({"pid": b.pid, "start_time": int(stat[19])}))
+open("runs/one/start-1", "w").write(open(f"/proc/{b.pid}/stat").read())
 open("ready.new", "w").write(f"{os.getpid()} {a.pid} {b.pid}")
 os.rename("ready.new", "ready")
 time.sleep(600)
@@ -355,7 +356,8 @@ def test_local_does_not_take_a_stranger_for_a_run(make_local: Callable[..., Loca
     try:
         run = tmp_path / "cloud/machines/machine-one/runs/one"
         run.mkdir(parents=True)
-        (run / "state.json").write_text(json.dumps({"pid": stranger.pid, "start_time": 1}))
+        line = Path(f"/proc/{stranger.pid}/stat").read_text().split()
+        (run / "start-1").write_text(" ".join([*line[:21], "1", *line[22:]]))
 
         put_out(cloud, "machine-one")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -17,6 +18,7 @@ from lamplighter_worker.transfer import Digest, Patience, Transfer
 PARALLEL = 4
 _REFRESHES = 3
 _TICK = 1.0
+_BAD_NAME = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
 
 def fetch_inputs(
@@ -38,7 +40,8 @@ def fetch_inputs(
     fresh calls when one has expired. `phase` is told the progress about every second, from the calling thread; what it
     raises ends the fetching. Of two files with one path in an input the later one wins. May be repeated.
 
-    Raises `Invalid`, `NotFound`, `Forbidden`, `Unavailable` or `Throttled` naming the input and the file.
+    Raises `Invalid`, `NotFound`, `Forbidden`, `Unavailable` or `Throttled` naming the input and the file; `OSError` for
+    faults of the disk.
     """
     wanted = [(entry, _checked(entry)) for entry in inputs]
     transfer = Transfer(networks, trusted_origin, patience or Patience())
@@ -161,9 +164,10 @@ class _Fetching:
         except (Invalid, NotFound, Forbidden, Unavailable, Throttled) as error:
             raise _explained(error, f"input {entry.name}, file {file.path}: ") from error
         except OSError as error:
+            if error.errno not in _BAD_NAME:
+                raise
             raise Invalid.because(
-                f"input {entry.name}, file {file.path} could not be written ({error.strerror}): is the name free, is there"
-                " space?"
+                f"input {entry.name}: file {file.path[:300]} cannot have this name ({error.strerror})"
             ) from error
 
     def _from_cache(self, file: InputFile, path: Path) -> Digest | None:
