@@ -26,15 +26,17 @@ from lamplighter.ports import (
     Record,
     Write,
 )
+from tests.faults import FaultMetadata, FaultPlan
 
 ONE = Key("p", "one")
 TWO = Key("p", "two")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "memory behind a fault plan", "sqlite"])
 def metadata(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Metadata]:
-    if request.param == "memory":
-        yield MemoryMetadata(page_records=3)
+    if request.param != "sqlite":
+        memory = MemoryMetadata(page_records=3)
+        yield memory if request.param == "memory" else FaultMetadata(memory, FaultPlan())
         return
     opened = SqliteMetadata(tmp_path / "metadata.db")
     yield opened
