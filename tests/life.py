@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ from lamplighter.domain.executions import Execution
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import Machine
 from lamplighter.domain.projects import Principal
-from lamplighter.ports import Metadata
+from lamplighter.errors import AlreadyWritten
+from lamplighter.ports import Metadata, Store
 from lamplighter.records import find, find_many, need, walk
 from lamplighter.usecases import machines, report, store_outputs
 from lamplighter.usecases.commits import Package, import_package
@@ -56,14 +59,23 @@ DEFINITIONS = {
 
 
 class Life:
-    """A world in which one project can run its step `train`. `metadata` and `cloud` may be wrapped to inject faults."""
+    """A world in which one project can run its step `train`. `metadata`, `cloud` and `store` may be wrapped to inject faults.
 
-    def __init__(self, metadata: Metadata | None = None, cloud: Any = None, **environment: Any) -> None:
+    `self.store` is the store as others see it, behind our back.
+    """
+
+    def __init__(
+        self,
+        metadata: Metadata | None = None,
+        cloud: Any = None,
+        store: Callable[[Store], Store] = lambda store: store,
+        **environment: Any,
+    ) -> None:
         self.clock = SteppingClock()
         self.cloud = cloud or MemoryCloud()
         self.store = MemoryStore()
         parts: dict[str, Any] = {"now": self.clock, "clouds": {"local": self.cloud}}
-        parts["stores"] = MemoryStores({"default": self.store})
+        parts["stores"] = MemoryStores({"default": store(self.store)})
         if metadata is not None:
             parts["metadata"] = metadata
         world = make_world(**parts)
@@ -190,7 +202,8 @@ class Agent:
         target = store_outputs.announce_output(self._machine, self.execution_id, message, world=self.life.world)
         if target.call:
             key = need(self.life.world.metadata, Datum, keys.datum(target.output_id), "it").value.object_key
-            self.life.store.put(key, io.BytesIO(content), size=len(content))
+            with contextlib.suppress(AlreadyWritten):
+                self.life.store.put(key, io.BytesIO(content), size=len(content))
         store_outputs.output_stored(
             self._machine, self.execution_id, target.output_id, OutputStored(self.epoch), world=self.life.world
         )
