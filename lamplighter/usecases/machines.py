@@ -12,7 +12,7 @@ from lamplighter.contract.report import Farewell
 from lamplighter.domain.capacity import Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine, MachineState
-from lamplighter.errors import Conflict, LaunchRefused
+from lamplighter.errors import Conflict, LaunchRefused, NoCapacity
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, LaunchRequest, Put, Write
 from lamplighter.records import Stored, again_on_conflict, find, need, walk
@@ -37,17 +37,20 @@ def launch_machine(machine_id: str, token: str, *, world: World) -> None:
         raise LaunchRefused(
             f"environment {environment.slug} names the cloud {environment.cloud!r}, which is not configured"
         )
-    cloud.launch(
-        LaunchRequest(
-            launch_token=machine.id,
-            machine_id=machine.id,
-            installation=world.installation.id,
-            environment=environment.slug,
-            control_url=world.installation.url,
-            join_token=join_token(machine.id, world=world),
-            options=environment.options,
-        )
+    request = LaunchRequest(
+        launch_token=machine.id,
+        machine_id=machine.id,
+        installation=world.installation.id,
+        environment=environment.slug,
+        control_url=world.installation.url,
+        join_token=join_token(machine.id, world=world),
+        options=environment.options,
     )
+    try:
+        cloud.launch(request)
+    except (NoCapacity, LaunchRefused) as error:
+        _retire(machine.id, f"{error.code}: {error}"[:500], world)  # whoever waits is told this, not just the error's name
+        raise
 
 
 def join_token(machine_id: str, *, world: World) -> str:
