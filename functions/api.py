@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from functions.resolver import Api
-from functions.routes import commits, data, environments, execution_parts, executions, people, projects, server, workers
+from functions.routes import (
+    commits,
+    data,
+    environments,
+    execution_parts,
+    executions,
+    packages,
+    people,
+    projects,
+    server,
+    workers,
+)
 from lamplighter.world import World
 
-ROUTERS = (people, server, projects, commits, environments, executions, execution_parts, data, workers)
+ROUTERS = (people, server, projects, commits, packages, environments, executions, execution_parts, data, workers)
 
 
 def make_api(world: World, *, behind_proxy: bool = False) -> Api:

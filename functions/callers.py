@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.depends import Depends
@@ -91,7 +91,7 @@ def _first(header: str | None) -> str:
 
 
 def _the_call(request: Request) -> Any:
-    return cast(dict[str, Any], request.context)["call"]
+    return request.context["call"]
 
 
 Anybody = Annotated[Call, Depends(_the_call)]

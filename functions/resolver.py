@@ -15,16 +15,16 @@ from typing import Any, get_type_hints
 from urllib.parse import parse_qs
 
 from aws_lambda_powertools.event_handler import HttpResolverLocal, Response
-from aws_lambda_powertools.event_handler.api_gateway import Route
+from aws_lambda_powertools.event_handler.api_gateway import Route, Router
 from aws_lambda_powertools.event_handler.http_resolver import HttpProxyEvent, MockLambdaContext, _RequestState
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError, ResponseValidationError
-from aws_lambda_powertools.event_handler.router import Router
 
 from functions import callers
 from functions.authentication import Scheme, authenticate, scheme_of
 from functions.callers import Call, origin_of
 from functions.failures import MethodNotAllowed, UnsupportedMedia, answer_for, invalid_fields
 from functions.messages import MAX_QUERY_FIELDS, Answer, Head, to_json
+from functions.parcels import Parcel
 from lamplighter.errors import Invalid, NotFound
 from lamplighter.world import World
 
@@ -91,15 +91,15 @@ class Api(HttpResolverLocal):
             route, arguments = self._find(head)
             origin = origin_of(head, self.world.installation.url, behind_proxy=self._behind_proxy)
             call = authenticate(scheme_of(route.method, route.path), head, origin, world=self.world)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return answer_for(_own_words(error), worker=_is_worker(head))
         return Admitted(head, route, arguments, call)
 
-    def perform(self, admitted: Admitted, body: bytes = b"") -> Answer:
-        """Run the route on a body that was read completely."""
+    def perform(self, admitted: Admitted, body: bytes | Parcel = b"") -> Answer:
+        """Run the route on a body that was read completely, or on an archive that was."""
         try:
             return self._perform(admitted, body)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return answer_for(_own_words(error), worker=_is_worker(admitted.head))
 
     def _find(self, head: Head) -> tuple[Route, dict[str, str]]:
@@ -114,15 +114,14 @@ class Api(HttpResolverLocal):
             raise MethodNotAllowed(head.method, allowed)
         raise NotFound(f"There is nothing at {head.path}.")
 
-    def _perform(self, admitted: Admitted, body: bytes) -> Answer:
+    def _perform(self, admitted: Admitted, body: bytes | Parcel) -> Answer:
         route = admitted.route
-        content = _content(admitted.head, body) if route.dependant.body_params else None
-        state = _RequestState(
-            event=_Event(admitted.head, content), lambda_context=MockLambdaContext(), context={"call": admitted.call}
-        )
+        content = body if isinstance(body, Parcel) else _content(admitted.head, body, bool(route.dependant.body_params))
+        context = {"call": admitted.call, "_route": route, "_path": admitted.head.path}
+        event = _Event(admitted.head, content)
+        state = _RequestState(event=event, lambda_context=MockLambdaContext(), context=context)
         token = self._request_state.set(state)
         try:
-            self.append_context(_route=route, _path=admitted.head.path)
             self._build(route)
             return _finished(self._to_response(route([], self, dict(admitted.arguments))))
         finally:
@@ -150,8 +149,10 @@ def _finished(response: Any) -> Answer:
     return Answer(response.status_code, body, str(response.headers.get("Content-Type", "application/json")), headers)
 
 
-def _content(head: Head, body: bytes) -> Any:
+def _content(head: Head, body: bytes, wanted: bool) -> Any:
     """The body as plain JSON, whichever of the two kinds it is. Raises `Invalid`, `UnsupportedMedia`."""
+    if not wanted:
+        return None
     kind = head.headers.get("content-type", "").split(";")[0].strip().lower()
     if not body:
         return None

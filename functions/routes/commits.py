@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from aws_lambda_powertools.event_handler.router import Router
 
 from functions.callers import Person
 from functions.presentation import commits as show
 from functions.presentation.common import MAX_LIMIT, Limit, Offset, Page, page_of
+from functions.routes.base import new_router
 from lamplighter.usecases import commits
 
-router = Router()
+router = new_router()
 
 ProjectId = Annotated[str | None, Query(description="Only what belongs to this project.")]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel, Field
 
 from functions.callers import Person
 from functions.presentation import data as show
 from functions.presentation.common import Limit, Offset, Page, Shape, page, page_of, rows
+from functions.routes.base import new_router
 from lamplighter.usecases import aliases, data
 
-router = Router()
+router = new_router()
 
 
 class Download(Shape):

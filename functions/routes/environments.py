@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel, ConfigDict
 
 from functions.callers import Person
 from functions.presentation import environments as show
 from functions.presentation.common import Limit, Offset, Page, page_of
+from functions.routes.base import new_router
 from lamplighter.usecases import environments
 
-router = Router()
+router = new_router()
 
 
 class EnvironmentFields(BaseModel):

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel
 
 from functions.callers import Person
 from functions.presentation import data as show_data
 from functions.presentation.common import Limit, Offset, Page, Shape, page_of
+from functions.routes.base import new_router
 from lamplighter.domain.executions import Execution
 from lamplighter.usecases import browse, change_execution, explain
 
-router = Router()
+router = new_router()
 
 Last = Annotated[int | None, Query(ge=0, description="Only the last so many lines; 0 means all.")]
 

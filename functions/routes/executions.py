@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Query
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel, Field
 
 from functions.callers import Person
 from functions.presentation import executions as show
 from functions.presentation.common import Limit, Offset, Page, page, rows
+from functions.routes.base import new_router
 from lamplighter.domain.executions import Execution
 from lamplighter.usecases import browse, change_execution, explain, stop_execution, submit_execution
 from lamplighter.usecases.browse import ExecutionFilter
 from lamplighter.usecases.submit_execution import SubmitExecution
 
-router = Router()
+router = new_router()
 
 Reference = str
 """An execution's id, `<project>:<counter>`, or `<project>:latest`."""

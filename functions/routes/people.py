@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel, Field
 
 from functions.callers import Anybody, Person
 from functions.presentation.common import Page, Shape, maybe_time, page_of, time
+from functions.routes.base import new_router
 from lamplighter.domain.projects import Token, User
 from lamplighter.usecases import people
 
-router = Router()
+router = new_router()
 
 
 class Credentials(BaseModel):

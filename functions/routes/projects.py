@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel, Field
 
 from functions.callers import Person
 from functions.presentation import projects as show
 from functions.presentation.commits import CommitRow, commit_row
 from functions.presentation.common import Limit, Offset, Page, Shape, page_of, rows
+from functions.routes.base import new_router
 from lamplighter.usecases import commits, projects
 
-router = Router()
+router = new_router()
 
 OWN = "default"
 """The one owner that a project can have here: the organisation of whoever makes it."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools.event_handler.router import Router
-
 from functions.callers import Anybody
 from functions.presentation.common import Shape
+from functions.routes.base import new_router
 from functions.version import VERSION
 
-router = Router()
+router = new_router()
 
 
 class Server(Shape):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-from aws_lambda_powertools.event_handler.router import Router
 from pydantic import BaseModel, PlainValidator
 
 from functions.callers import Agent, Job, Joiner
 from functions.presentation.common import Shape
+from functions.routes.base import new_router
 from lamplighter.contract.report import (
     Claim,
     Events,
@@ -32,7 +32,7 @@ from lamplighter.contract.report import (
 from lamplighter.contract.wire import decode
 from lamplighter.usecases import finish_execution, job_calls, lease_job, machines, report, sessions, store_outputs
 
-router = Router()
+router = new_router()
 
 _EXECUTION = "/api/worker/v0/executions/<execution_id>"
 
