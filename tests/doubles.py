@@ -8,23 +8,21 @@ import itertools
 import json
 import tarfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
+from adapters.blueprints.valohai import ValohaiBlueprints
 from adapters.metadata.memory import MemoryMetadata
 from adapters.stores.memory import MemoryStore
 from lamplighter.domain.projects import Principal
-from lamplighter.errors import AlreadyExists, Invalid, NotFound
+from lamplighter.errors import AlreadyExists, NotFound
 from lamplighter.ports import (
-    Blueprints,
     CloudMachine,
     GitCommit,
     Json,
     LaunchRequest,
-    StepInput,
-    StepPlan,
     Store,
 )
 from lamplighter.world import Installation, World
@@ -153,64 +151,6 @@ class MemorySecrets:
         self.values.pop(name, None)
 
 
-class JsonBlueprints:
-    """The `Blueprints` port for YAML that is also JSON, with just enough of a merge for the use cases."""
-
-    def read(self, text: bytes) -> list[Any]:
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise Invalid({"yaml": [f"it is not valid: {error}"]}) from error
-        if not isinstance(content, list):
-            raise Invalid({"yaml": ["the top level must be a list"]})
-        return content
-
-    def plan(
-        self,
-        config: Sequence[Any],
-        step: str,
-        *,
-        parameters: Json,
-        inputs: Mapping[str, Sequence[str] | str],
-        image: str | None = None,
-        command: Sequence[str] | str | None = None,
-        environment_variables: Mapping[str, str] | None = None,
-    ) -> StepPlan:
-        found = {c["step"]["name"]: c["step"] for c in config if "step" in c}
-        if step not in found:
-            raise Invalid({"step": [f'There is no step "{step}".']})
-        declared = found[step]
-        unknown = set(parameters) - {p["name"] for p in declared.get("parameters", [])}
-        if unknown:
-            raise Invalid({"parameters": [f"The step has no parameter {name}." for name in sorted(unknown)]})
-        commands = _texts(command or declared["command"])
-        return StepPlan(
-            step=step,
-            image=image or declared["image"],
-            command=commands,
-            script=" && ".join(commands),
-            parameters={p["name"]: p.get("default") for p in declared.get("parameters", [])} | dict(parameters),
-            inputs=tuple(
-                StepInput(i["name"], _texts(inputs.get(i["name"], i.get("default", ()))))
-                for i in declared.get("inputs", [])
-            ),
-            environment=declared.get("environment"),
-            environment_variables=dict(environment_variables or {}),
-            environment_variable_groups=(),
-            time_limit=None,
-            no_output_timeout=None,
-            stop_condition=None,
-            upload_store=None,
-            autorestart=False,
-            mounts=(),
-            resources=declared.get("resources", {}),
-        )
-
-
-def _texts(given: Sequence[str] | str) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
 @dataclass
 class MemoryGit:
     """The `GitHost` port: `push` puts a tree where `resolve` finds it; `fault` makes every call fail."""
@@ -244,16 +184,12 @@ def make_world(**overrides: Any) -> World:
         "clouds": {"local": MemoryCloud()},
         "workflow": RecordingWorkflow(),
         "secrets": MemorySecrets(),
-        "blueprints": _blueprints(),
+        "blueprints": ValohaiBlueprints(),
         "git": MemoryGit(),
         "now": SteppingClock(),
         "new_id": CountedIds(),
     }
     return World(**(parts | overrides))
-
-
-def _blueprints() -> Blueprints:
-    return JsonBlueprints()
 
 
 def a_member(name: str = "ada", *, organisation: str = ORGANISATION) -> Principal:
@@ -271,7 +207,7 @@ TRAIN_STEP: dict[str, Any] = {
     "image": "python:3.12",
     "command": "python train.py {parameters}",
     "parameters": [{"name": "epochs", "type": "integer", "default": 5}],
-    "inputs": [{"name": "images", "default": "https://example.test/images.tar"}],
+    "inputs": [{"name": "images", "default": "https://example.test/images.tar", "optional": True}],
 }
 TRAIN_YAML = json.dumps([{"step": TRAIN_STEP}]).encode()
 """A `valohai.yaml` with one step, `train`; written as JSON, which is YAML too."""
