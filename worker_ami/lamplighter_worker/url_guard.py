@@ -28,8 +28,21 @@ metadata service; or anywhere."""
 NETWORKS: tuple[Networks, ...] = ("public", "private", "any")
 
 _LAN = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
-# Metadata services and host agents that sit on addresses which are otherwise global or LAN.
-_NEVER = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32")))
+# Metadata services, host agents and special ranges that Python calls global, or that lie in the LAN's.
+_NEVER = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "fd00:ec2::/32",
+            "fd20:ce::/32",
+            "fd00:c1::/32",
+            "5f00::/16",
+        ),
+    )
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PORTS = {"http": 80, "https": 443}
 _UNQUOTED = "/%:=&?~+!$,;'@()*[]-._"
