@@ -1,0 +1,189 @@
+"""A machine's life: register, ask for work, run it, ask again, until there will be none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lamplighter.contract.report import Claim, Farewell, Offer, Register, Registered
+from lamplighter.contract.wire import decode, encode
+from lamplighter.errors import Forbidden, Invalid, LamplighterError, NotAuthenticated, NotFound, Throttled, Unavailable
+from lamplighter_worker.attempt import Attempt, House
+from lamplighter_worker.clock import boot_id, boottime
+from lamplighter_worker.files import read_json, write_json
+from lamplighter_worker.heartbeat import Lease
+from lamplighter_worker.link import Link
+from lamplighter_worker.preparing import Supplies
+from lamplighter_worker.rundir import RunDirectory, found_below
+from lamplighter_worker.runtimes import Runtime, Spec
+
+VERSION = "0.1.0"
+T = TypeVar("T")
+
+_UNKNOWN_LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    control_url: str
+    machine_id: str
+    directory: Path
+    join_token_file: Path
+    networks: str = "any"
+    cache_mib: int = 10240
+    idle_power_off_seconds: float = 1800.0
+
+
+class Machine:
+    """The agent of one machine. All that must survive it is in its directory."""
+
+    def __init__(self, options: Options, runtime: Runtime, shutdown: threading.Event) -> None:
+        self._options = options
+        self._directory = options.directory
+        self._runtime = runtime
+        self._shutdown = shutdown
+        self._link = Link(options.control_url)
+        self._registered: Registered | None = None
+
+    def live(self) -> str:
+        """Works until the control plane says drain, ends the session, or is silent for too long; says why it ended.
+
+        Raises `OSError` for faults of the machine's disk.
+        """
+        try:
+            self._enter()
+            self._resume()
+            return self._work()
+        except (NotAuthenticated, Forbidden) as e:
+            (self._directory / "session.json").unlink(missing_ok=True)
+            return f"the control plane refused this machine: {e}"
+        except _Over as e:
+            self._say_farewell(str(e))
+            return str(e)
+
+    # --- coming and going --------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        """Takes the session of an earlier agent up, or registers."""
+        known = read_json(self._directory / "session.json") or {}
+        identity = {"control_url": self._link.control_url, "machine_id": self._options.machine_id}
+        if all(known.get(key) == value for key, value in identity.items()):
+            self._registered = decode(Registered, known["registered"])
+        else:
+            self._registered = self._register()
+            write_json(self._directory / "session.json", {**identity, "registered": encode(self._registered)})
+        self._link.session = self._registered.session
+
+    def _register(self) -> Registered:
+        body = Register(
+            machine_id=self._options.machine_id,
+            agent_version=VERSION,
+            runtime=self._runtime.name,
+            hostname=socket.gethostname(),
+            cpus=len(os.sched_getaffinity(0)),
+            memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+            disk_free_mib=shutil.disk_usage(self._directory).free // 2**20,
+            runtime_detail=self._runtime.detail,
+        )
+        token = self._options.join_token_file.read_text().strip()
+        return self._ask("register/", body, Registered, authorization=f"Join {token}")
+
+    def _say_farewell(self, reason: str) -> None:
+        try:
+            self._link.post("farewell/", Farewell(reason), dict)
+        except LamplighterError as e:
+            tell(f"farewell was not heard: {e}")
+
+    # --- work --------------------------------------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        """Goes on with the attempt that an earlier agent left; runs that nobody knows of are removed."""
+        left = list(found_below(self._directory / "runs"))
+        names = [Spec(run.state.job, run.path, "", {}).name for run in left]
+        self._runtime.sweep(self._options.machine_id, names[-1] if names else None)
+        for run in left:
+            lease = Lease(run.path / "lease")
+            if lease.boot != boot_id():
+                lease.renewed(boottime(), _UNKNOWN_LEASE_SECONDS)
+            tell(
+                f"going on with execution {run.state.job.execution_id}, epoch {run.state.job.epoch}: {run.state.phase}"
+            )
+            self._attempt(run, lease)
+
+    def _work(self) -> str:
+        while True:
+            sent_at = boottime()
+            try:
+                offer = self._ask("lease/", Claim(self._claim_id()), Offer)
+            except (NotFound, Invalid) as e:
+                tell(f"the control plane did not understand: {e}")
+                offer = Offer("wait", wait_seconds=10.0)
+            if offer.order == "drain":
+                raise _Over("drained")
+            if offer.order == "work" and offer.job is not None:
+                run = RunDirectory.create(self._directory / "runs", offer.job, self._claim_id())
+                lease = Lease(run.path / "lease")
+                lease.renewed(sent_at, offer.job.lease_seconds)
+                tell(f"leased execution {offer.job.execution_id}, epoch {offer.job.epoch}")
+                self._attempt(run, lease)
+            else:
+                self._shutdown.wait(min(60.0, max(0.05, offer.wait_seconds)))
+            if self._shutdown.is_set():
+                raise _Over("shutdown")
+
+    def _attempt(self, run: RunDirectory, lease: Lease) -> None:
+        registered = self._registered
+        seconds = registered.heartbeat_seconds if registered is not None else 20.0
+        supplies = Supplies(self._directory / "cache", self._options.cache_mib, self._options.networks)
+        identity = (self._options.machine_id, self._link, self._runtime, supplies, seconds, self._shutdown)
+        result = Attempt(run, House(*identity), lease).go()
+        tell(f"execution {run.state.job.execution_id}: {result}")
+        if result == "left":
+            raise _Over("shutdown")
+        # In this order: without the directory the old claim would be asked for again and answered with a lease that is over.
+        write_json(self._directory / "claim.json", {"claim_id": str(uuid.uuid4())})
+        run.remove()
+        if result == "signed_out":
+            raise NotAuthenticated("the session is over")
+
+    def _claim_id(self) -> str:
+        """The wish for work, written down before it is spoken, so that a lost answer can be asked for again."""
+        path = self._directory / "claim.json"
+        known = read_json(path)
+        if isinstance(known, dict) and isinstance(known.get("claim_id"), str):
+            return str(known["claim_id"])
+        write_json(path, {"claim_id": (made := str(uuid.uuid4()))})
+        return made
+
+    def _ask(self, path: str, body: Any, answer: type[T], authorization: str | None = None) -> T:
+        """Asks while the machine is to live; `_Over` when it is not."""
+        wait = self._shutdown.wait
+        try:
+            return self._link.post(path, body, answer, authorization=authorization, until=self._is_over, wait=wait)
+        except (Unavailable, Throttled) as e:
+            raise _Over("shutdown" if self._shutdown.is_set() else f"no contact for too long: {e}") from e
+
+    def _is_over(self) -> bool:
+        deadman = self._options.idle_power_off_seconds
+        if deadman and self._registered is not None:
+            deadman = self._registered.deadman_seconds
+        return self._shutdown.is_set() or (deadman > 0 and boottime() - self._link.last_contact >= deadman)
+
+
+class _Over(Exception):
+    """The machine's life ends; the text says why."""
+
+
+def tell(text: str) -> None:
+    """A line for whoever operates the machine."""
+    print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)

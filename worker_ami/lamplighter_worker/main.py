@@ -1,0 +1,133 @@
+"""The command line of the agent."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TextIO
+
+from lamplighter.errors import LamplighterError
+from lamplighter_worker.machine import Machine, Options, tell
+from lamplighter_worker.runtimes import MachineFault
+from lamplighter_worker.runtimes.choose import choose_runtime
+
+_ABOUT = """\
+Runs the work that a Lamplighter control plane has for this machine.
+
+The agent registers with a join token, asks for work, runs one execution at a time, and ends with exit code 0 when the
+control plane has no more work for this machine. Any other exit code is a fault: start it again, it goes on where it was.
+Started a second time for the same --dir it exits at once with 0. SIGTERM stops the run with its grace time, reports it as
+interrupted and ends.
+"""
+_EXAMPLE = """\
+example:
+  lamplighter-worker run --control-url https://ml.example.org --machine-id gpu-1 \\
+      --dir /var/lib/lamplighter --join-token-file /etc/lamplighter/join-token
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code of the process."""
+    given = _parser().parse_args(arguments)
+    os.umask(0o022)
+    given.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = given.dir.resolve()
+    lock = _lock(directory)
+    if lock is None:
+        tell(f"another agent works in {directory}: nothing to do")
+        return 0
+    shutdown = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: shutdown.set())
+    options = Options(
+        control_url=given.control_url,
+        machine_id=given.machine_id,
+        directory=directory,
+        join_token_file=given.join_token_file,
+        networks=given.input_networks,
+        cache_mib=given.cache_mib,
+        idle_power_off_seconds=given.idle_power_off_seconds,
+    )
+    try:
+        reason = Machine(options, choose_runtime(given.runtime), shutdown).live()
+    except (LamplighterError, MachineFault, OSError) as e:
+        tell(f"the agent cannot go on: {e}")
+        return 1
+    tell(f"the agent ends: {reason}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("lamplighter-worker", description=_ABOUT, epilog=_EXAMPLE, formatter_class=raw)
+    run = parser.add_subparsers(dest="command", required=True).add_parser(
+        "run", help="work until there is no more work", description=_ABOUT, epilog=_EXAMPLE, formatter_class=raw
+    )
+    run.add_argument(
+        "--control-url", required=True, metavar="URL", help="the control plane, e.g. https://ml.example.org"
+    )
+    run.add_argument("--machine-id", required=True, metavar="ID", help="the id this machine was given at its launch")
+    run.add_argument(
+        "--dir", required=True, type=Path, help="where runs, cache and session are kept; one agent per directory"
+    )
+    run.add_argument(
+        "--join-token-file",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="holds the token that lets this machine register",
+    )
+    run.add_argument(
+        "--runtime",
+        choices=("auto", "docker", "process"),
+        default="auto",
+        help="auto (default): docker where an engine answers, else plain processes, which isolate nothing",
+    )
+    run.add_argument(
+        "--input-networks",
+        choices=("public", "private", "any"),
+        default="any",
+        help="which addresses inputs may be fetched from: the internet only, private networks too, or any (default)",
+    )
+    run.add_argument(
+        "--cache-mib",
+        type=_count,
+        default=10240,
+        metavar="MIB",
+        help="size of the input cache (default 10240; 0: no cache)",
+    )
+    run.add_argument(
+        "--idle-power-off-seconds",
+        type=_count,
+        default=1800,
+        metavar="S",
+        help="end after this long without a run and without a word from the control plane, which may say otherwise at"
+        " registration (default 1800; 0: never)",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _lock(directory: Path) -> TextIO | None:
+    """Held as long as the process lives, whatever ends it; None when another process holds it."""
+    file = (directory / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+if __name__ == "__main__":
+    sys.exit(main())
