@@ -1,0 +1,1 @@
+"""The `Secrets` port: one file per technology."""

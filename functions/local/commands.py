@@ -1,0 +1,216 @@
+"""What the command line does to a state folder, beside a running server or without one."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, get_type_hints
+
+from functions.local.state import initialised, read_holder
+from functions.settings import Settings
+from functions.stores import LOCAL, StoreRow, add_store
+from functions.wiring import Wired, wire
+from lamplighter.domain.environments import Environment
+from lamplighter.domain.projects import User
+from lamplighter.errors import Invalid, NotFound
+from lamplighter.usecases import environments, people
+
+STORE_SECRET = "LAMPLIGHTER_STORE_SECRET_KEY"  # noqa: S105 - the name of a variable
+
+
+def run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
+    """Do one command; the exit code. Raises `NotFound` for a folder on which no server has ever started."""
+    if not initialised(settings.state):
+        raise NotFound(
+            f"There is no server's state in {settings.state}: start one with `lamplighter up`, or give --state."
+        )
+    wired = wire(settings, str(read_holder(settings.state).get("url") or "http://127.0.0.1:8000"))
+    try:
+        _COMMANDS[name](wired, arguments)
+    finally:
+        wired.metadata.close()
+    return 0
+
+
+def _user_add(wired: Wired, given: argparse.Namespace) -> None:
+    password = _password(given)
+    user = people.create_user(None, given.username, password, role=given.role, email=given.email, world=wired.world)
+    print(f"{user.username} ({user.role}) may log in.")
+
+
+def _user_list(wired: Wired, _: argparse.Namespace) -> None:
+    users = people.list_users(None, world=wired.world)
+    _table(
+        ("username", "role", "enabled", "email", "since"),
+        ((u.username, u.role, "yes" if u.enabled else "no", u.email, f"{u.ctime:%Y-%m-%d}") for u in users),
+    )
+
+
+def _user_password(wired: Wired, given: argparse.Namespace) -> None:
+    user = _user(wired, given.username)
+    people.set_password(None, user.id, _password(given), world=wired.world)
+    print(f"{user.username} has another password. Tokens stay valid: see `lamplighter token list {user.username}`.")
+
+
+def _user_disable(wired: Wired, given: argparse.Namespace) -> None:
+    people.set_enabled(None, _user(wired, given.username).id, False, world=wired.world)
+    print(f"{given.username} is kept out, with all tokens.")
+
+
+def _user_enable(wired: Wired, given: argparse.Namespace) -> None:
+    people.set_enabled(None, _user(wired, given.username).id, True, world=wired.world)
+    print(f"{given.username} may log in again.")
+
+
+def _token_create(wired: Wired, given: argparse.Namespace) -> None:
+    until = wired.world.now() + timedelta(days=given.days) if given.days is not None else None
+    user = _user(wired, given.username)
+    _, text = people.create_token(user.id, given.name, expires_at=until, world=wired.world)
+    print(text)
+    print("This is shown only now. Use it as: Authorization: Token <token>", file=sys.stderr)
+
+
+def _token_list(wired: Wired, given: argparse.Namespace) -> None:
+    tokens = people.list_tokens(_user(wired, given.username).id, world=wired.world)
+    now = wired.world.now()
+    rows = [
+        (
+            t.hint + "...",
+            t.name,
+            "revoked" if t.revoked else "expired" if t.expires_at and t.expires_at <= now else "valid",
+            f"{t.expires_at:%Y-%m-%d}" if t.expires_at else "never",
+            t.sha256[:16],
+        )
+        for t in tokens
+    ]
+    _table(("token", "name", "state", "expires", "id"), rows)
+
+
+def _token_revoke(wired: Wired, given: argparse.Namespace) -> None:
+    token = people.revoke_token(None, given.token.removesuffix("..."), world=wired.world)
+    print(f"The token {token.hint}... ({token.name}) is revoked.")
+
+
+def _environment_list(wired: Wired, _: argparse.Namespace) -> None:
+    found = environments.list_environments(None, world=wired.world)
+    waiting = environments.unfinished_counts([e.id for e in found], world=wired.world)
+    rows = [
+        (
+            e.slug,
+            e.name,
+            e.cloud,
+            "yes" if e.enabled else "no",
+            str(e.max_machines),
+            str(e.idle_seconds),
+            str(waiting[e.id]),
+            json.dumps(dict(e.options)),
+        )
+        for e in found
+    ]
+    _table(("slug", "name", "cloud", "enabled", "machines", "idle s", "unfinished", "options"), rows)
+
+
+def _environment_set(wired: Wired, given: argparse.Namespace) -> None:
+    current = environments.get_environment(None, given.slug, world=wired.world)
+    changes = _environment_fields(given.fields, current.options)
+    changed = environments.update_environment(None, given.slug, changes, world=wired.world)
+    print(f"{changed.slug}: {', '.join(f'{name}={changes[name]}' for name in sorted(changes))}")
+
+
+def _environment_add(wired: Wired, given: argparse.Namespace) -> None:
+    wanted = {"name": given.slug, "cloud": "local", **_environment_fields(given.fields, {}), "slug": given.slug}
+    made = environments.create_environment(None, wanted, world=wired.world)
+    print(f"{made.slug} is on offer: {made.name}, cloud {made.cloud}, at most {made.max_machines} machines.")
+
+
+def _store_list(wired: Wired, _: argparse.Namespace) -> None:
+    default = wired.stores.default
+    rows = [StoreRow(LOCAL, "local_disk"), *wired.stores.rows()]
+    _table(
+        ("name", "type", "default", "where"),
+        ((r.name, r.type, "yes" if r.name == default else "", wired.stores.uri(r.name, "")) for r in rows),
+    )
+
+
+def _store_add(wired: Wired, given: argparse.Namespace) -> None:
+    options: dict[str, Any] = {"bucket": given.bucket}
+    options |= {k: v for k in ("prefix", "endpoint_url", "region") if (v := getattr(given, k))}
+    options |= {"conditional_writes": False} if given.no_conditional_writes else {}
+    credentials = {}
+    if given.access_key_id:
+        secret = os.environ.get(STORE_SECRET) or getpass.getpass("Secret access key: ")
+        credentials = {"access_key_id": given.access_key_id, "secret_access_key": secret}
+    row = StoreRow(given.name, "s3", options, default=given.default)
+    made = add_store(wired.metadata, wired.world.secrets, row, credentials)
+    print(f"{made.name} is a store now: {wired.stores.uri(made.name, '')}" + (", the default" if made.default else ""))
+
+
+def _user(wired: Wired, username: str) -> User:
+    for user in people.list_users(None, world=wired.world):
+        if user.username.casefold() == username.casefold():
+            return user
+    raise NotFound(f"There is no user {username}: see `lamplighter user list`.")
+
+
+def _password(given: argparse.Namespace) -> str:
+    if given.password_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if password != getpass.getpass("Again: "):
+        raise Invalid({"password": ["The two are not the same: nothing was changed."]})
+    return password
+
+
+def _environment_fields(pairs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """`name=value` as fields; "options.x=y" changes one option. Values are JSON where the field is no text."""
+    wanted: dict[str, Any] = {}
+    texts = {f.name for f in fields(Environment) if get_type_hints(Environment)[f.name] is str}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise Invalid({"fields": [f"{pair!r} must be written as field=value."]})
+        if name.startswith("options."):
+            option = name.removeprefix("options.")
+            wanted["options"] = {**wanted.get("options", options), option: _value(value)}
+        elif name == "per_hour_price_usd" or name in texts:
+            wanted[name] = value
+        else:
+            wanted[name] = _value(value)
+    return wanted
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [titles, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+_COMMANDS: Mapping[str, Callable[[Wired, argparse.Namespace], None]] = {
+    "user_add": _user_add,
+    "user_list": _user_list,
+    "user_password": _user_password,
+    "user_disable": _user_disable,
+    "user_enable": _user_enable,
+    "token_create": _token_create,
+    "token_list": _token_list,
+    "token_revoke": _token_revoke,
+    "environment_list": _environment_list,
+    "environment_set": _environment_set,
+    "environment_add": _environment_add,
+    "store_list": _store_list,
+    "store_add": _store_add,
+}

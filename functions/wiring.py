@@ -1,0 +1,114 @@
+"""One server's world, put together from its settings: the only place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import json
+import secrets as random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.catalogue import adapter
+from functions.ids import RisingClock, RisingIds
+from functions.settings import Settings
+from functions.stores import SCHEME, ConfiguredStores
+from lamplighter.errors import NotFound
+from lamplighter.ports import Json, Secrets
+from lamplighter.usecases import workflow_tasks
+from lamplighter.usecases.initialise import read_installation
+from lamplighter.world import Installation, World
+
+DEFINITIONS = Path(__file__).resolve().parent.parent / "state_machines"
+
+JOIN_KEY = "installation/join-key"
+OBJECTS_KEY = "installation/objects-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A world with the parts that a server must also serve, start and stop."""
+
+    world: World
+    objects: Any
+    workflow: Any
+    metadata: Any
+    stores: ConfiguredStores
+    uploads: Path
+
+
+def make_world(settings: Settings) -> World:
+    """The world alone, for commands that work on the state folder beside a running server."""
+    return wire(settings, settings.url or f"http://{settings.host}:{settings.port}").world
+
+
+def wire(settings: Settings, url: str, *, nudge: Callable[[], None] = lambda: None, up_since: float = 0.0) -> Wired:
+    """Everything, wired; nothing runs yet. The state folder must exist; `url` is where clients reach this server.
+
+    Raises `Unavailable` or `Invalid` when the state cannot be used.
+    """
+    clock, new_id = RisingClock(), RisingIds()
+    metadata = adapter("metadata", "sqlite")(settings.state / "metadata.sqlite3")
+    secrets = adapter("secrets", "file")(settings.state / "secrets")
+    local = adapter("stores", "local_disk")(
+        settings.state / "store",
+        base_url=url,
+        signing_key=bytes.fromhex(_own_key(secrets, OBJECTS_KEY)),
+        clock=clock,
+    )
+    _own_key(secrets, JOIN_KEY)
+    stores = ConfiguredStores(metadata, secrets, local)
+    known = read_installation(metadata)
+    worlds: list[World] = []
+    workflow = adapter("workflow", "embedded")(
+        metadata, _definitions(), lambda payload: _perform(payload, worlds), clock, new_id
+    )
+    world = World(
+        installation=Installation(
+            id=known.id if known else new_id(),
+            url=url,
+            generation=known.generation if known else 1,
+            up_since=up_since,
+        ),
+        metadata=metadata,
+        stores=stores,
+        clouds={"local": adapter("clouds", "local")(settings.state / "machines")},
+        workflow=workflow,
+        secrets=secrets,
+        blueprints=_blueprints(),
+        git=adapter("githosts", "bare_git")(
+            allow_private_hosts=settings.allow_private_git, allow_local_paths=settings.allow_private_git
+        ),
+        now=clock,
+        new_id=new_id,
+        nudge=nudge,
+    )
+    worlds.append(world)
+    uploads = settings.state / "uploads"
+    uploads.mkdir(mode=0o700, exist_ok=True)
+    return Wired(world, local, workflow, metadata, stores, uploads)
+
+
+def _perform(payload: Json, worlds: list[World]) -> Json:
+    return workflow_tasks.perform(payload, world=worlds[0])
+
+
+def _definitions() -> dict[str, Any]:
+    paths = sorted(DEFINITIONS.glob("*.asl.json"))
+    return {path.name.removesuffix(".asl.json"): json.loads(path.read_text()) for path in paths}
+
+
+def _blueprints() -> Any:
+    from adapters.blueprints.inputs import DEFAULT_SCHEMES  # the YAML parser is slow to load
+
+    return adapter("blueprints", "valohai")(input_schemes=DEFAULT_SCHEMES | {SCHEME})
+
+
+def _own_key(secrets: Secrets, name: str) -> str:
+    """A key of this installation, made up at the first start."""
+    try:
+        return secrets.get(name)
+    except NotFound:
+        value = random.token_hex(32)
+        secrets.put(name, value)
+        return value
