@@ -140,9 +140,7 @@ def update_environment(
 
 def unfinished_counts(environment_ids: Iterable[str], *, world: World) -> dict[str, int]:
     """How many executions of each environment have not ended."""
-    return {
-        i: sum(1 for _ in walk(world.metadata, keys.live_in_environment(i, "-").partition)) for i in environment_ids
-    }
+    return {i: sum(1 for _ in walk(world.metadata, keys.live_of_environment(i))) for i in environment_ids}
 
 
 def _need(principal: Principal | None, slug: str, world: World) -> Stored[Environment]:
