@@ -129,9 +129,7 @@ class Control(ThreadingHTTPServer):
         execution_id = str(uuid.uuid4())
         archive = archive_of(files or {"main.txt": "main"})
         self.objects[f"/objects/{execution_id}/code"] = archive
-        code = Code(
-            Call(f"{self.url}/objects/{execution_id}/code"), hashlib.sha256(archive).hexdigest(), len(archive)
-        )
+        code = Code(Call(f"{self.url}/objects/{execution_id}/code"), hashlib.sha256(archive).hexdigest(), len(archive))
         base = f"{self.url}/api/worker/v0/executions/{execution_id}/job"
         fields: dict[str, Any] = {
             "execution_id": execution_id,
@@ -284,9 +282,7 @@ class Control(ThreadingHTTPServer):
         return report.Finished(body.outcome)
 
     def _orders(self, execution: Execution) -> report.Orders:
-        return report.Orders(
-            execution.stop, execution.lease_seconds, self.heartbeat_seconds, watched=execution.watched
-        )
+        return report.Orders(execution.stop, execution.lease_seconds, self.heartbeat_seconds, watched=execution.watched)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -342,7 +338,9 @@ class _Handler(BaseHTTPRequestHandler):
         execution = self.server.executions[parts[1]]
         if parts[3] == "inputs":
             url = f"{self.server.url}/objects/{parts[1]}/late"
-            return self._send(200, json.dumps([{"files": [{"filename": "late", "url": url, "input_id": "i"}]}]).encode())
+            return self._send(
+                200, json.dumps([{"files": [{"filename": "late", "url": url, "input_id": "i"}]}]).encode()
+            )
         execution.status_detail.append(json.loads(body)["status_detail"])
         return self._send(200, b"{}")
 

@@ -249,7 +249,10 @@ def test_a_shutdown_while_nobody_listens_is_told_by_the_next_agent(control: Cont
     assert agent.process is not None
     agent.process.terminate()
     run = agent.directory / "runs" / f"{execution.job.execution_id}-1.1"
-    agent.until(lambda: '"ended"' in (run / "state.json").read_text() or "uploaded" in (run / "state.json").read_text(), "the end")
+    agent.until(
+        lambda: '"ended"' in (run / "state.json").read_text() or "uploaded" in (run / "state.json").read_text(),
+        "the end",
+    )
     agent.kill()
     control.away = False
 
@@ -262,7 +265,9 @@ def test_a_shutdown_while_nobody_listens_is_told_by_the_next_agent(control: Cont
 
 
 def test_the_agent_stays_small(control: Control, agent: Agent) -> None:
-    execution = control.offer("i=0; while [ $i -lt 100000 ]; do echo a line of the log that is not short $i; i=$((i+1)); done; sleep 600")
+    execution = control.offer(
+        "i=0; while [ $i -lt 100000 ]; do echo a line of the log that is not short $i; i=$((i+1)); done; sleep 600"
+    )
     agent.start()
     agent.until(lambda: len(execution.stdout) == 100_000, "all lines")
 
@@ -280,7 +285,9 @@ def test_the_help_explains_itself() -> None:
     path = f"{ROOT}:{ROOT / 'worker_ami'}"
     command = [sys.executable, "-m", "lamplighter_worker.main", "run", "--help"]
 
-    shown = subprocess.run(command, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin:/usr/local/bin"}, capture_output=True, text=True)
+    shown = subprocess.run(
+        command, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin:/usr/local/bin"}, capture_output=True, text=True
+    )
 
     assert shown.returncode == 0
     assert "lamplighter-worker run --control-url https://ml.example.org" in shown.stdout

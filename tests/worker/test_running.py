@@ -79,7 +79,14 @@ def test_inputs_and_config_files_are_there_before_the_step_starts(control: Contr
     assert content == "meow"
     [described] = json.loads(inputs)["images"]["files"]
     assert described["path"].endswith(f"runs/{execution.job.execution_id}-1.1/inputs/images/cat.jpg")
-    assert set(names) >= {"parameters.json", "parameters.yaml", "inputs.json", "execution.json", "runtime.json", "api.json"}
+    assert set(names) >= {
+        "parameters.json",
+        "parameters.yaml",
+        "inputs.json",
+        "execution.json",
+        "runtime.json",
+        "api.json",
+    }
 
 
 def test_an_input_that_cannot_be_had_is_an_error_that_names_it(control: Control, agent: Agent) -> None:
@@ -119,7 +126,9 @@ def test_a_step_that_is_silent_for_too_long_is_ended(control: Control, agent: Ag
 
 
 def test_metadata_are_objects_on_stdout_and_may_fulfil_the_stop_condition(control: Control, agent: Agent) -> None:
-    script = """echo '{"accuracy": 0.5}'; echo '[1]'; echo '{"x": 1}' >&2; sleep 1; echo '{"accuracy": 0.95}'; sleep 600"""
+    script = (
+        """echo '{"accuracy": 0.5}'; echo '[1]'; echo '{"x": 1}' >&2; sleep 1; echo '{"accuracy": 0.95}'; sleep 600"""
+    )
     execution = control.offer(script, stop_condition="accuracy > 0.9")
     agent.start()
 
@@ -150,7 +159,9 @@ while :; do sleep 0.1; done"""
 
 
 def test_a_step_that_ignores_every_signal_is_killed_after_the_grace(control: Control, agent: Agent) -> None:
-    script = "trap '' INT TERM; (trap '' INT TERM; while :; do sleep 0.1; done) & echo ready; while :; do sleep 0.1; done"
+    script = (
+        "trap '' INT TERM; (trap '' INT TERM; while :; do sleep 0.1; done) & echo ready; while :; do sleep 0.1; done"
+    )
     execution = control.offer(script, limits=Limits(stop_grace=1))
     agent.start()
     agent.until(lambda: "ready" in execution.stdout, "the step to run")
