@@ -352,7 +352,7 @@ def _docker(*arguments: str) -> str:
 @contextmanager
 def _lock(home: Path) -> Iterator[int | None]:
     """The machine's lock, or None while somebody else holds it. Who inherits the descriptor holds it on."""
-    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -414,5 +414,5 @@ def _clear(home: Path) -> None:
     for path in home.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in ("lock", "agent.log", "agent.log.1"):
+        elif path.name not in ("supervisor.lock", "agent.log", "agent.log.1"):
             path.unlink(missing_ok=True)
