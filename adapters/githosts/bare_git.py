@@ -186,8 +186,14 @@ def _fetch_store(client: Any, sha: str, place: Path, limits: GitLimits) -> Any:
 
     store = DiskObjectStore.init(str(place / "objects"))
     file, finish, abort = store.add_pack()
+
+    def take(data: bytes) -> int:
+        if file.tell() + len(data) > limits.pack_bytes:
+            raise refused(f"The commit is larger than {limits.pack_bytes} bytes packed; keep large files in a store.")
+        return file.write(data)
+
     try:
-        _fetch(client, sha.encode(), file.write)
+        _fetch(client, sha.encode(), take)
         file.flush()
         file.seek(0)
         check_pack(file, object_bytes=limits.object_bytes, total_bytes=2 * limits.archive.total_bytes)
@@ -259,10 +265,7 @@ def _explained(url: str, what: str) -> Iterator[None]:
     except NotGitRepository as error:
         raise NotFound(f"Fetching {where} failed: there is no repository; check the URL.") from error
     except GitProtocolError as error:
-        text = str(error)[:200]
-        if "not our ref" in text or "unadvertised object" in text or "no such remote ref" in text:
-            raise NotFound(f"Fetching {where} failed: the host does not have it; check the ref.") from error
-        raise Unavailable(f"Fetching {where} failed: {text}; try again.") from error
+        raise Unavailable(f"Fetching {where} failed: {str(error)[:200]}; try again.") from error
     except OSError as error:
         raise Unavailable(f"Fetching {where} failed: {error}; try again.") from error
     except Exception as error:

@@ -96,6 +96,7 @@ class _Response:
         self._answer = answer
         self._url = url
         self._budget = budget
+        self._reads = 0
 
     def geturl(self) -> str:
         return self._url
@@ -103,7 +104,18 @@ class _Response:
     def read(self, size: int = 65536) -> bytes:
         data: bytes = self._answer.read(size)
         self._budget.spend(len(data))
+        self._reads += 1
+        # The first packet is read as its length, then its content; the library takes an error there for a hang-up.
+        if self._reads == 2 and data.startswith(b"ERR "):
+            raise _told(data[4:204].decode("utf-8", "replace").strip())
         return data
 
     def close(self) -> None:
         self._answer.close()
+
+
+def _told(text: str) -> NotFound | Unavailable:
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    if "not our ref" in text or "unadvertised object" in text:
+        return NotFound(f"The git host does not have the commit ({shown}); check the ref, or push it again.")
+    return Unavailable(f"The git host refused the fetch ({shown}); try again later.")

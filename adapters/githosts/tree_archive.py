@@ -27,38 +27,52 @@ def write_archive(store: Any, commit: Any, target: BinaryIO, limits: ArchiveLimi
         gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=target, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path, mode, sha in _files(store, commit.tree, "", limits.depth):
-            content: bytes = store[sha].as_raw_string()
+        for path, kind, executable, sha in _entries(store, commit.tree, "", limits.depth):
+            content: bytes = b"" if kind == "directory" else store[sha].as_raw_string()
             left -= len(content)
             if left < 0:
                 raise Invalid({"data": [f"The files are larger than {limits.total_bytes} bytes together."]})
-            member = tarfile.TarInfo(path)
-            member.mtime = mtime
-            kind = "symlink" if mode == _SYMLINK else "file"
             link = content.decode("utf-8", "surrogateescape") if kind == "symlink" else ""
             segments, link = check_member(path, kind, link, limits=limits)
             tree.add(segments, kind)
-            if kind == "symlink":
-                member.type, member.linkname, member.mode = tarfile.SYMTYPE, link, 0o777
-                tar.addfile(member)
-                continue
-            member.size, member.mode = len(content), 0o755 if mode & 0o100 else 0o644
-            tar.addfile(member, BytesIO(content))
+            if kind != "directory":
+                _add(tar, path, link, content, executable=executable, mtime=mtime)
 
 
-def _files(store: Any, tree: bytes, above: str, depth: int) -> Iterator[tuple[str, int, bytes]]:
-    """Path, mode and id of each file below `tree`, in git's order. A name that hides a slash or a bad byte is refused."""
+def _add(tar: tarfile.TarFile, path: str, link: str, content: bytes, *, executable: bool, mtime: int) -> None:
+    member = tarfile.TarInfo(path)
+    member.mtime = mtime
+    if link:
+        member.type, member.linkname, member.mode = tarfile.SYMTYPE, link, 0o777
+        tar.addfile(member)
+        return
+    member.size, member.mode = len(content), 0o755 if executable else 0o644
+    tar.addfile(member, BytesIO(content))
+
+
+def _entries(store: Any, tree: bytes, above: str, depth: int) -> Iterator[tuple[str, str, bool, bytes]]:
+    """Path, kind, executable bit and id of everything below `tree`, in git's order.
+
+    Directories come too, and submodules as empty ones, so that whoever counts sees a tree that only repeats itself.
+    """
     if depth < 0:
-        raise Invalid({"data": [f'"{above[:80]}…" lies too deep; flatten the directories.']})
+        raise Invalid({"data": [f"{show(above)} lies too deep; flatten the directories."]})
     for entry in store[tree].iteritems():
-        try:
-            name = entry.path.decode()
-        except UnicodeDecodeError as error:
-            raise Invalid({"data": [f"A name below {show(above)} is not UTF-8; rename it."]}) from error
-        if "/" in name or name in ("", ".", ".."):
-            raise Invalid({"data": [f"{show(above + name)} is no file name."]})
+        path = above + _name(entry.path, above)
         kind = entry.mode & 0o170000
+        if kind in (_TREE, _GITLINK):
+            yield path, "directory", False, entry.sha
         if kind == _TREE:
-            yield from _files(store, entry.sha, f"{above}{name}/", depth - 1)
+            yield from _entries(store, entry.sha, path + "/", depth - 1)
         elif kind != _GITLINK:
-            yield above + name, _SYMLINK if kind == _SYMLINK else entry.mode, entry.sha
+            yield path, "symlink" if kind == _SYMLINK else "file", bool(entry.mode & 0o100), entry.sha
+
+
+def _name(raw: bytes, above: str) -> str:
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid({"data": [f"A name below {show(above)} is not UTF-8; rename it."]}) from error
+    if "/" in name or name in ("", ".", ".."):
+        raise Invalid({"data": [f"{show(above + name)} is no file name."]})
+    return name

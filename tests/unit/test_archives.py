@@ -325,6 +325,12 @@ def test_several_gzip_members_and_padding_are_one_archive() -> None:
     assert inspect(io.BytesIO(data), wanted="valohai.yaml").wanted == b"- step: {}\n"
 
 
+def test_a_global_comment_as_git_archive_writes_it_is_harmless() -> None:
+    data = packed(member(b"pax_global_header", pax_record("comment", "f" * 40), kind=b"g"), GOOD)
+
+    assert inspect(io.BytesIO(data), wanted="valohai.yaml").files == 1
+
+
 def test_an_empty_tar_holds_nothing() -> None:
     summary = inspect(io.BytesIO(packed()), wanted="valohai.yaml")
 
