@@ -1,0 +1,251 @@
+"""A whole Lamplighter of its own: the real command in a process, on a free port, with all its state in one directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.e2e.ports import free_port
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / ".cache" / "clients" / "bin"
+LAMPLIGHTER = ROOT / ".venv" / "bin" / "lamplighter"
+PASSWORD = "correct horse battery staple"
+TERMINAL = ("complete", "error", "crashed", "stopped")
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], what: str, *, seconds: float = 60.0, every: float = 0.1) -> T:
+    """The first true answer of `look`. Fails with `what` when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(every)
+
+
+class RunningServer:
+    """`lamplighter up` on the loopback. `url`, `token` and the small REST calls are there once `start` has returned."""
+
+    def __init__(
+        self, state: Path, runtime: str, *options: str, idle_seconds: int = 60, env: dict[str, str] | None = None
+    ) -> None:
+        self.state = state
+        self.runtime = runtime
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.token = ""
+        self.log = state.with_name(f"{state.name}.log")
+        self._options = ("--idle-seconds", str(idle_seconds), *options)
+        self._env = env or {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> RunningServer:
+        """Ready when this returns. On the same state as before if there was one."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        command = [str(LAMPLIGHTER), "up", "--host", "127.0.0.1", "--port", str(self.port), "--state", str(self.state)]
+        command += ["--runtime", self.runtime, "--input-networks", "any", "--allow-private-git", *self._options]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.state
+            )
+        until(self._answers, "the server answers", seconds=60)
+        self.token = self.token or self._log_in()
+        return self
+
+    def kill(self) -> None:
+        """As a power cut would, but agents and runs live on."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ends the server, then whatever it has left behind."""
+        self._end(signal.SIGTERM)
+        for pid in self.machine_processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.runtime == "docker":
+            self._remove_containers()
+
+    def restart(self, *, kill: bool = False) -> None:
+        """The same state, the same port."""
+        self._end(signal.SIGKILL if kill else signal.SIGTERM)
+        self.start()
+
+    def machine_processes(self) -> list[int]:
+        """Everything that runs for a machine of this server: supervisors, agents and the runs of users."""
+        ours = os.fsencode(self.state)
+        return [pid for pid, variables in _environments() if ours in variables and pid != self.pid]
+
+    def agents(self) -> list[int]:
+        """The agents alone, without their supervisors and without what they run."""
+        return [pid for pid in self.machine_processes() if _is_agent(pid)]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    def tail(self, most: int = 20_000) -> str:
+        """The end of what the server has said, and each agent."""
+        texts = []
+        for path in [self.log, *sorted(self.state.rglob("agent.log"))]:
+            with suppress(OSError):
+                text = path.read_text("utf-8", "replace")
+                texts.append(f"--- {path} (last part)\n{text[-most:]}")
+        return "\n".join(texts)
+
+    # --- The REST API -------------------------------------------------------------------------------------------
+
+    def get(self, path: str) -> Any:
+        return self.call("GET", path)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self.call("POST", path, body)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of the answer (text if it is none). Raises `AssertionError` for an answer of 400 and above."""
+        status, answer = self.try_call(method, path, body)
+        assert status < 400, f"{method} {path}: {status} {answer}"
+        return answer
+
+    def try_call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """The status and the answer, whatever they are."""
+        url = path if path.startswith("http") else f"{self.url}{path}"
+        headers = {"Accept": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Token {self.token}"
+        content = None
+        if body is not None:
+            content, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        request = urllib.request.Request(url, content, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, _decoded(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, _decoded(error.read())
+
+    def execution(self, project: str, counter: int | str = "latest") -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/v0/executions/{project}:{counter}/")
+        return found
+
+    def events(self, execution: dict[str, Any], stream: str = "stdout") -> list[str]:
+        """The messages of one stream, all of them."""
+        found = self.get(f"/api/v0/executions/{execution['id']}/events/?limit=0")["events"]
+        return [event["message"] for event in found if event["stream"] == stream]
+
+    def outputs(self, execution: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(f"/api/v0/data/?output_execution={execution['id']}&limit=5000")[
+            "results"
+        ]
+        return found
+
+    def content(self, datum: dict[str, Any]) -> bytes:
+        """The bytes of a datum, by the way that clients take."""
+        url = self.get(f"/api/v0/data/{datum['id']}/download/")["url"]
+        with urllib.request.urlopen(url, timeout=60) as response:
+            body: bytes = response.read()
+            return body
+
+    def ended(
+        self, project: str, counter: int | str = "latest", *, status: str = "complete", seconds: float = 90
+    ) -> Any:
+        """The execution once it has ended, as it was expected to."""
+
+        def look() -> Any:
+            found = self.execution(project, counter)
+            return found if found["status"] in TERMINAL else None
+
+        def why() -> str:
+            found = self.execution(project, counter)
+            waits = self.get(f"/api/v0/executions/{found['id']}/explain/")["reasons"]
+            return f"#{counter} is {found['status']} ({found['status_detail']}); it waits for {waits}"
+
+        try:
+            found = until(look, "the end", seconds=seconds)
+        except AssertionError:
+            raise AssertionError(f"not ended within {seconds:g} s: {why()}") from None
+        log = self.get(f"/api/v0/executions/{found['id']}/events/?limit=100")["events"]
+        said = "\n".join(f"{event['stream']}: {event['message']}" for event in log)
+        assert found["status"] == status, f"#{counter} is {found['status']} ({found['status_detail']}):\n{said}"
+        return found
+
+    def started(self, project: str, counter: int | str = "latest", *, seconds: float = 60) -> Any:
+        """The execution once user code runs."""
+
+        def look() -> Any:
+            found = self.execution(project, counter)
+            assert found["status"] not in TERMINAL, f"#{counter} has ended: {found['status']} {found['status_detail']}"
+            return found if found["status"] == "started" else None
+
+        return until(look, f"#{counter} starts", seconds=seconds)
+
+    # --- Below --------------------------------------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the server has ended with {self._process.returncode}:\n{self.tail()}"
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v0/server/", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    def _log_in(self) -> str:
+        return str(self.post("/api/v0/get-token/", {"username": "admin", "password": PASSWORD})["token"])
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("HOME", "LANG", "DOCKER_HOST") if name in os.environ}
+        path = os.pathsep.join([str(CLIENTS), os.environ.get("PATH", os.defpath)])
+        return {**kept, "PATH": path, "LAMPLIGHTER_ADMIN_PASSWORD": PASSWORD, **self._env}
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        self._process = None
+
+    def _remove_containers(self) -> None:
+        homes = [home.name for place in self.state.rglob("machines") for home in place.iterdir() if place.is_dir()]
+        for name in homes:
+            listed = ["docker", "ps", "-aq", "--filter", f"label=lamplighter.machine={name}"]
+            found = subprocess.run(listed, capture_output=True, text=True, timeout=60, check=False).stdout.split()
+            if found:
+                subprocess.run(["docker", "rm", "-f", *found], capture_output=True, timeout=60, check=False)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+
+
+def _environments() -> Iterable[tuple[int, bytes]]:
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                yield int(name), Path(f"/proc/{name}/environ").read_bytes()
+
+
+def _is_agent(pid: int) -> bool:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return bool(re.search(rb"python[0-9.]*$", words[0])) and b"lamplighter_worker.main" in words
+    return False
