@@ -28,6 +28,7 @@ REMEMBERED = 50
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LABEL = "lamplighter.machine"
+_COUNTS = ("cache_mib", "idle_power_off_seconds")
 
 # Its standard input is the machine's lock, held for as long as it lives; the agent does not get it. It says who it is
 # before it does anything, and does nothing if the machine's end has been decided meanwhile.
@@ -64,6 +65,9 @@ class LocalCloud:
 
     `python` runs the agent; with `worker_command` that command is run in its place, with the same arguments. An agent that
     ends with 0 has powered off: its machine is gone. One that falls is started again, 20 times.
+
+    Options: `runtime` (auto, docker, process), `input_networks` (public, private, any), and the whole numbers `cache_mib`
+    and `idle_power_off_seconds`; others are ignored.
     """
 
     def __init__(
@@ -231,16 +235,24 @@ def _check(request: LaunchRequest) -> None:
         raise LaunchRefused(
             f"{request.machine_id[:200]!a} cannot be a machine's id: use letters, digits, dots and dashes"
         )
-    for name, choices in (("runtime", ("docker", "process")), ("input_networks", ("public", "private", "any"))):
+    for name, choices in (("runtime", ("auto", "docker", "process")), ("input_networks", ("public", "private", "any"))):
         if request.options.get(name, choices[0]) not in choices:
             raise LaunchRefused(f"option {name} is {request.options[name]!a}, not one of {', '.join(choices)}")
+    for name in _COUNTS:
+        value = request.options.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise LaunchRefused(f"option {name} is {value!a}, not a whole number of 0 or more")
 
 
 def _arguments(home: Path, request: LaunchRequest) -> list[str]:
     arguments = ["run", "--control-url", request.control_url, "--machine-id", request.machine_id, "--dir", str(home)]
     arguments += ["--join-token-file", str(home / "join-token")]
-    arguments += ["--runtime", str(request.options.get("runtime", "docker"))]
-    return [*arguments, "--input-networks", str(request.options.get("input_networks", "public"))]
+    arguments += ["--runtime", str(request.options.get("runtime", "auto"))]
+    arguments += ["--input-networks", str(request.options.get("input_networks", "public"))]
+    for name in _COUNTS:
+        if name in request.options:
+            arguments += ["--" + name.replace("_", "-"), str(request.options[name])]
+    return arguments
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -334,7 +346,7 @@ def _await_end(processes: Iterable[_Process], seconds: float) -> None:
 
 def _containers(home: Path) -> list[str]:
     options = _read(home / "request.json").get("options")
-    if options is None or options.get("runtime", "docker") == "process" or not shutil.which("docker"):
+    if options is None or options.get("runtime") == "process" or not shutil.which("docker"):
         return []
     return _docker("ps", "-aq", "--filter", f"label={_LABEL}={home.name}").split()
 

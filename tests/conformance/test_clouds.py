@@ -259,7 +259,7 @@ time.sleep(600)
 """
     cloud = make_local(worker_command=(sys.executable, "-c", script))
 
-    cloud.launch(a_request())
+    cloud.launch(a_request(options={"runtime": "process", "input_networks": "any", "cache_mib": 7, "price_group": "x"}))
 
     home = tmp_path / "cloud/machines/machine-one"
     until((home / "seen").exists)
@@ -267,6 +267,7 @@ time.sleep(600)
     assert arguments == [
         *("run", "--control-url", "http://127.0.0.1:9", "--machine-id", "machine-one", "--dir", str(home)),
         *("--join-token-file", str(home / "join-token"), "--runtime", "process", "--input-networks", "any"),
+        *("--cache-mib", "7"),
     ]
     assert "canary" not in json.dumps(environment)
     assert set(environment) <= {
@@ -291,6 +292,19 @@ def test_local_starts_a_fallen_agent_again_and_lets_one_go_that_powered_off(
     assert list((tmp_path / "cloud/machines/machine-one").glob("join-token")) == []
 
 
+def test_local_runs_the_real_agent(make_local: Callable[..., LocalCloud], tmp_path: Path) -> None:
+    """It finds no control plane here, but takes its arguments and settles in."""
+    make_local()
+    cloud = LocalCloud(tmp_path / "cloud", grace_seconds=0.2)
+
+    cloud.launch(a_request())
+
+    home = tmp_path / "cloud/machines/machine-one"
+    until((home / "lock").exists)
+    put_out(cloud, "machine-one")
+    assert "usage:" not in (home / "agent.log").read_text()
+
+
 def test_local_gives_up_on_an_agent_that_always_falls(
     make_local: Callable[..., LocalCloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +321,8 @@ def test_local_machines_outlive_the_server_that_started_them(
     make_local: Callable[..., LocalCloud], tmp_path: Path
 ) -> None:
     make_local().launch(a_request())
-    until(lambda: len(pids(tmp_path)) >= 2)
+    until((tmp_path / "cloud/machines/machine-one/agent.log").exists)
+    until(lambda: len(pids(tmp_path)) == 2)
     before = pids(tmp_path)
 
     another = make_local()
@@ -400,7 +415,8 @@ def test_local_launch_may_be_killed_between_any_two_steps(
 
         until(lambda cloud=cloud: state(cloud, "machine-one") == "running")
         supervisor = json.loads((directory / "machines/machine-one/supervisor.json").read_text())["pid"]
-        until(lambda d=directory: len(pids(d)) >= 2)
+        until((directory / "machines/machine-one/agent.log").exists)
+        until(lambda d=directory: len(pids(d)) == 2)
         assert [pid for pid in pids(directory) if parent(pid) not in pids(directory)] == [supervisor]
         put_out(cloud, "machine-one")
         if code == 0:
@@ -443,7 +459,8 @@ def test_local_bounds_the_log(make_local: Callable[..., LocalCloud], tmp_path: P
 def test_local_refuses_what_it_cannot_start(make_local: Callable[..., LocalCloud], tmp_path: Path) -> None:
     cloud = make_local()
 
-    for request in (a_request(machine_id="../escape"), a_request(options={"runtime": "--help"})):
+    refused = [{"runtime": "--help"}, {"input_networks": 1}, {"cache_mib": "1"}, {"cache_mib": -1}, {"cache_mib": True}]
+    for request in (a_request(machine_id="../escape"), *(a_request(options=options) for options in refused)):
         with pytest.raises(LaunchRefused):
             cloud.launch(request)
 
