@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aws_lambda_powertools.event_handler.api_gateway import Route
+
 from functions.api import make_api
 from functions.callers import PersonCall
 from functions.failures import MethodNotAllowed, answer_for
@@ -66,12 +68,21 @@ class Application:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._objects = ObjectsDoor(objects, world.now, self._run) if objects else None
 
+    @property
+    def routes(self) -> list[Route]:
+        """Every route of the API, in the order in which they are tried."""
+        return self._api.routes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event of the ASGI protocol."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
+
+    def close(self) -> None:
+        """Take no more requests. Those under way go on in their threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -144,7 +155,7 @@ class Application:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
-                await asyncio.to_thread(self._pool.shutdown)
+                self.close()
                 return
 
 

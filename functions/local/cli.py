@@ -69,11 +69,8 @@ def _told(error: LamplighterError) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _described(
-        argparse.ArgumentParser(prog="lamplighter"),
-        "Run machine-learning steps on machines that exist only while there is work.",
-        _EXAMPLES,
-    )
+    what = "Run machine-learning steps on machines that exist only while there is work."
+    parser = _described(argparse.ArgumentParser(prog="lamplighter"), what, _EXAMPLES)
     parser.add_argument("--version", action="version", version=f"lamplighter {VERSION}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--state", metavar="DIR", help="the folder that holds everything of one server")
@@ -111,7 +108,10 @@ def _add_up(commands: argparse._SubParsersAction[argparse.ArgumentParser], commo
     up.add_argument("--idle-seconds", help="how long a worker waits for more work before it ends (300)")
     up.add_argument("--input-networks", help="where inputs may be fetched from: public, private or any")
     up.add_argument(
-        "--allow-private-git", action="store_const", const="true", help="repositories may be on this network"
+        "--allow-private-git",
+        action="store_const",
+        const="true",
+        help="repositories may be on this network, or on this disk as file://",
     )
     up.add_argument("--behind-proxy", action="store_const", const="true", help="believe X-Forwarded-* headers")
     up.set_defaults(run=_up)

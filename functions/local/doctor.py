@@ -21,6 +21,7 @@ from functions.settings import Settings
 GIB = 2**30
 FREE_WANTED = 10 * GIB
 FREE_NEEDED = 1 * GIB
+PYTHON_NEEDED = (3, 11)
 SQLITE_NEEDED = (3, 35, 0)
 EARLIEST_SANE_TIME = 1_735_689_600  # 2025-01-01: a clock before that was never set
 
@@ -60,7 +61,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
+    if sys.version_info[:2] < PYTHON_NEEDED:
         return Finding("missing", "python", version, "Python 3.11 or later is needed.")
     return Finding("ok", "python", f"{version} at {sys.executable}")
 
