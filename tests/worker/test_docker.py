@@ -42,7 +42,8 @@ def name_of(execution: Execution) -> str:
 
 
 def test_a_step_runs_in_a_container_with_the_directories_it_knows(control: Control, agent: Agent) -> None:
-    script = "pwd; cat main.txt; echo; ls /valohai; env; tr -d '\\n' < /valohai/config/parameters.json; echo; echo r > /valohai/outputs/r"
+    script = """pwd; cat main.txt; echo; ls /valohai; env; tr -d '\\n' < /valohai/config/parameters.json
+echo; echo r > /valohai/outputs/r"""
     execution = control.offer(script, environment={"A": "1 2", "KEY": "line 1\nline 2", "VALOHAI_PORT": "1"})
     control.drain = True
 

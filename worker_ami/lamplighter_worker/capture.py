@@ -18,7 +18,7 @@ from lamplighter_worker.tail import LONGEST_LINE, Tail, whole_characters
 
 STDOUT, STDERR, STATUS = 0, 1, 2
 _POLL_SECONDS = 0.05
-_CUTS_PER_PASS = 4
+_CUTS_PER_PASS = 2
 _MOST_METADATA = 1_500_000
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import shutil
 import socket
@@ -75,6 +74,8 @@ class Door:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _config(self, host_key: Path) -> str:
+        import getpass
+
         lines = [
             f"Port {self._port}",
             f"HostKey {host_key}",

@@ -15,7 +15,7 @@ from lamplighter_worker.link import Link, backoff
 from lamplighter_worker.spool import Batch, Spool
 
 MOST_LINES = 5000
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 512 * 1024
 WATCHED_GAP, LONGEST_GAP = 1.0, 180.0
 _TICK = 0.1
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-CHUNK = 256 * 1024
+CHUNK = 160 * 1024
 LONGEST_LINE = 64 * 1024
 LONGEST_POINT = 1024 * 1024
 MOST_LINES = 4900

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from lamplighter_worker.runtimes.docker_arguments import HOME, create_arguments,
 from lamplighter_worker.runtimes.docker_cli import Engine, clean_environment, docker, inspect
 from lamplighter_worker.runtimes.docker_pull import bring_image
 
+_SIOCGIFADDR = 0x8915
 _GONE = "No such container"
 
 
@@ -39,10 +43,10 @@ class DockerRuntime:
 
     def gateway(self) -> str | None:
         network = inspect("network", "bridge") or {}
-        for config in (network.get("IPAM") or {}).get("Config") or []:
-            if config.get("Gateway"):
-                return str(config["Gateway"])
-        return None
+        configs = (network.get("IPAM") or {}).get("Config") or []
+        told = [str(config["Gateway"]) for config in configs if config.get("Gateway")]
+        interface = (network.get("Options") or {}).get("com.docker.network.bridge.name", "docker0")
+        return told[0] if told else _address_of(interface)
 
     def prepare(self, job: Job, say: Callable[[str], None], check: Callable[[], None]) -> Prepared:
         check()
@@ -170,6 +174,16 @@ def _follower_of(name: str) -> int | None:
         ):
             return int(entry.name)
     return None
+
+
+def _address_of(interface: str) -> str | None:
+    """The IPv4 address of a network interface: some engines do not tell their bridge's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("256s", interface[:15].encode()))
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])
 
 
 def _is_ours(found: dict[str, Any], spec: Spec) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +46,8 @@ def bring_image(job: Job, say: Callable[[str], None], check: Callable[[], None])
 
 
 def _pull(job: Job, say: Callable[[str], None], check: Callable[[], None]) -> Answer:
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="lamplighter-pull-") as directory:
         config = None
         if job.registry is not None:
