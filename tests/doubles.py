@@ -14,15 +14,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 from adapters.blueprints.valohai import ValohaiBlueprints
+from adapters.clouds.memory import MemoryCloud
 from adapters.metadata.memory import MemoryMetadata
 from adapters.stores.memory import MemoryStore
 from lamplighter.domain.projects import Principal
 from lamplighter.errors import AlreadyExists, NotFound
 from lamplighter.ports import (
-    CloudMachine,
     GitCommit,
     Json,
-    LaunchRequest,
     Store,
 )
 from lamplighter.world import Installation, World
@@ -85,29 +84,6 @@ class MemoryStores:
     def locate(self, uri: str) -> tuple[str, str] | None:
         name, _, key = uri.removeprefix("memory://").partition("/")
         return (name, key) if uri.startswith("memory://") and key and name in self._stores else None
-
-
-class MemoryCloud:
-    """The `Cloud` port: machines run at once and end when asked."""
-
-    def __init__(self) -> None:
-        self.requests: list[LaunchRequest] = []
-        self.machines: dict[str, CloudMachine] = {}
-        self.fault: Exception | None = None
-
-    def launch(self, request: LaunchRequest) -> CloudMachine:
-        if self.fault:
-            raise self.fault
-        self.requests.append(request)
-        machine = CloudMachine(request.machine_id, f"cloud-{request.launch_token}", "running")
-        return self.machines.setdefault(request.machine_id, machine)
-
-    def describe(self, installation: str) -> tuple[CloudMachine, ...]:
-        return tuple(self.machines.values())
-
-    def terminate(self, machine_id: str) -> None:
-        if machine_id in self.machines:
-            self.machines[machine_id] = CloudMachine(machine_id, self.machines[machine_id].cloud_id, "gone")
 
 
 class RecordingWorkflow:
@@ -181,7 +157,7 @@ def make_world(**overrides: Any) -> World:
         "installation": Installation(id="installation-1", url="https://lamplighter.test"),
         "metadata": MemoryMetadata(),
         "stores": MemoryStores(),
-        "clouds": {"local": MemoryCloud()},
+        "clouds": {"local": MemoryCloud(SteppingClock())},
         "workflow": RecordingWorkflow(),
         "secrets": MemorySecrets(),
         "blueprints": ValohaiBlueprints(),

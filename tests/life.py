@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adapters.clouds.memory import MemoryCloud
 from adapters.stores.memory import MemoryStore
 from adapters.workflow.embedded import EmbeddedWorkflow
 from lamplighter import keys
@@ -50,7 +51,7 @@ from lamplighter.usecases.submit_execution import SubmitExecution, submit_execut
 from lamplighter.usecases.sweep import SweepReport, sweep
 from lamplighter.usecases.workflow_tasks import perform
 from lamplighter.world import World
-from tests.doubles import TRAIN_YAML, MemoryCloud, MemoryStores, SteppingClock, make_world, targz
+from tests.doubles import TRAIN_YAML, MemoryStores, SteppingClock, make_world, targz
 
 DEFINITIONS = {
     name: json.loads((Path(__file__).parents[1] / "state_machines" / f"{name}.asl.json").read_text())
@@ -69,10 +70,11 @@ class Life:
         metadata: Metadata | None = None,
         cloud: Any = None,
         store: Callable[[Store], Store] = lambda store: store,
+        clock: SteppingClock | None = None,
         **environment: Any,
     ) -> None:
-        self.clock = SteppingClock()
-        self.cloud = cloud or MemoryCloud()
+        self.clock = clock or SteppingClock()
+        self.cloud = cloud or MemoryCloud(self.clock)
         self.store = MemoryStore()
         parts: dict[str, Any] = {"now": self.clock, "clouds": {"local": self.cloud}}
         parts["stores"] = MemoryStores({"default": store(self.store)})

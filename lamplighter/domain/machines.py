@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 class MachineState(StrEnum):
@@ -19,7 +21,10 @@ class MachineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A ledger row that is written before the cloud is asked. `id` doubles as its launch token."""
+    """A ledger row that is written before the cloud is asked. `id` doubles as its launch token.
+
+    `options` are the environment's at that moment, so that a repeated launch asks for the very same machine.
+    """
 
     id: str
     organisation_id: str
@@ -27,6 +32,7 @@ class Machine:
     environment_slug: str
     cloud: str
     requested_at: datetime
+    options: Mapping[str, Any] = field(default_factory=dict)
     state: MachineState = MachineState.REQUESTED
     cloud_id: str = ""
     runtime: str = ""

@@ -56,6 +56,7 @@ def _reserve(environment: Environment, world: World) -> bool:
         environment_slug=environment.slug,
         cloud=environment.cloud,
         requested_at=world.now(),
+        options=environment.options,
     )
     try:
         world.metadata.transact(

@@ -10,7 +10,6 @@ from datetime import datetime
 from lamplighter import keys
 from lamplighter.contract.report import Farewell
 from lamplighter.domain.capacity import Pool
-from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Conflict, LaunchRefused, NoCapacity
 from lamplighter.intents import intend, record
@@ -31,25 +30,24 @@ def launch_machine(machine_id: str, token: str, *, world: World) -> None:
     if not stored:
         return
     machine = stored.value
-    environment = need(world.metadata, Environment, keys.environment(machine.environment_id), "its environment").value
-    cloud = world.clouds.get(environment.cloud)
+    cloud = world.clouds.get(machine.cloud)
     if not cloud:
-        raise LaunchRefused(
-            f"environment {environment.slug} names the cloud {environment.cloud!r}, which is not configured"
-        )
+        because = f"environment {machine.environment_slug} names the cloud {machine.cloud!r}, which is not configured"
+        raise LaunchRefused(because)
     request = LaunchRequest(
         launch_token=machine.id,
         machine_id=machine.id,
         installation=world.installation.id,
-        environment=environment.slug,
+        environment=machine.environment_slug,
         control_url=world.installation.url,
         join_token=join_token(machine.id, world=world),
-        options=environment.options,
+        options=machine.options,
     )
     try:
         cloud.launch(request)
     except (NoCapacity, LaunchRefused) as error:
-        _retire(machine.id, f"{error.code}: {error}"[:500], world)  # whoever waits is told this, not just the error's name
+        # Whoever waits is told this; the state machine only knows the error's name.
+        _retire(machine.id, f"{error.code}: {error}"[:500], world)
         raise
 
 

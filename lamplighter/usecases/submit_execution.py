@@ -73,7 +73,7 @@ def submit_execution(
     earlier = _submitted_before(principal, idempotency_key, digest, world)
     if earlier:
         return earlier
-    project = need_project(principal, order.project_id, world=world).value
+    project = need_project(principal, order.project_id, world=world)
     commit = _commit(principal, order, world)
     plan = world.blueprints.plan(
         commit.config,
@@ -97,7 +97,7 @@ def submit_notebook(
     world: World,
 ) -> Execution:
     """Queue a notebook server: a run of the image's own Jupyter, without a commit."""
-    project = need_project(principal, project_id, world=world).value
+    project = need_project(principal, project_id, world=world)
     step = {
         "name": NOTEBOOK_STEP,
         "image": image,
@@ -124,7 +124,7 @@ def submit_notebook(
     commit = Commit(
         identifier=NOTEBOOK_COMMIT,
         project_id=project_id,
-        organisation_id=project.organisation_id,
+        organisation_id=project.value.organisation_id,
         adhoc=True,
         ref=NOTEBOOK_COMMIT,
         commit_time=world.now(),
@@ -159,12 +159,13 @@ def _commit(principal: Principal, order: SubmitExecution, world: World) -> Commi
 def _queue(
     principal: Principal,
     order: SubmitExecution,
-    project: Project,
+    within: Stored[Project],
     commit: Commit,
     plan: StepPlan,
     idempotency: tuple[str | None, str],
     world: World,
 ) -> Execution:
+    project = within.value
     environment = resolve_environment(
         principal, order.environment, project=project, step_environment=plan.environment, world=world
     )
@@ -174,7 +175,7 @@ def _queue(
     number = (counter.value["last"] if counter else 0) + 1
     execution = _execution(principal, order, project, commit, plan, environment, number, world)
     execution = replace(execution, upload_store=upload_store)
-    writes = _writes(execution, world)
+    writes = [within.unchanged(), *_writes(execution, world)]
     writes.append(Put(keys.counter(project.id), {"last": number}, counter.version if counter else ABSENT))
     key, digest = idempotency
     if key:

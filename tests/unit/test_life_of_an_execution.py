@@ -6,7 +6,8 @@ import pytest
 
 from lamplighter.domain.executions import MAX_INFRASTRUCTURE_LOSSES, Status
 from lamplighter.domain.machines import MachineState
-from lamplighter.errors import Forbidden, NoCapacity, NotAuthenticated, SequenceGap, StaleEpoch
+from lamplighter.errors import Forbidden, NotAuthenticated, SequenceGap, StaleEpoch
+from lamplighter.ports import LaunchRequest
 from lamplighter.usecases import browse, explain
 from lamplighter.usecases.stop_execution import stop_execution
 from tests.life import Agent, Life, with_agent
@@ -20,7 +21,7 @@ def test_a_submission_lights_one_machine_and_no_second_one():
     life.sweep(seconds=5)
 
     assert [m.state for m in life.machines()] == [MachineState.REQUESTED]
-    assert len(life.cloud.requests) == 1
+    assert len(life.cloud.inventory()) == 1
 
 
 def test_a_run_from_the_queue_to_its_outputs():
@@ -149,7 +150,7 @@ def test_a_vanished_machine_gives_its_execution_back_to_the_queue():
     first.start()
     first.output("half.bin", b"half")
 
-    life.cloud.terminate(first.machine_id)
+    life.cloud.lose(first.machine_id)
     life.sweep(seconds=5)
     waiting = life.execution(execution.id)
     second = with_agent(life)
@@ -173,7 +174,7 @@ def test_a_worker_that_lost_its_lease_cannot_write_anything():
     first.claim()
     stale = Agent(life, first.machine_id)
     stale.session, stale.job = first.session, first.job
-    life.cloud.terminate(first.machine_id)
+    life.cloud.lose(first.machine_id)
     life.sweep(seconds=5)
     second = with_agent(life)
     second.claim("claim-2")
@@ -194,7 +195,7 @@ def test_after_too_many_losses_it_is_given_up_as_crashed():
     for n in range(MAX_INFRASTRUCTURE_LOSSES + 1):
         agent = with_agent(life)
         agent.claim(f"claim-{n}")
-        life.cloud.terminate(agent.machine_id)
+        life.cloud.lose(agent.machine_id)
         life.sweep(seconds=5)
 
     ended = life.execution(execution.id)
@@ -216,7 +217,7 @@ def test_a_silent_machine_is_shown_as_unreachable_and_then_fenced():
     assert suspected.unreachable == 1
     assert "silent" in shown
     assert fenced.fenced == 1
-    assert life.cloud.machines[agent.machine_id].state == "gone"
+    assert life.cloud.inventory()[0].ended
     assert life.execution(execution.id).status is Status.QUEUED
 
 
@@ -239,15 +240,15 @@ def test_a_machine_that_never_registers_is_put_out_and_the_pool_pauses():
 
 def test_a_refused_launch_is_explained_and_tried_again():
     life = Life()
-    life.cloud.fault = NoCapacity("no machine to be had")
+    life.cloud.refuse_capacity()
     execution = life.submit()
     life.settle()
 
     reasons = explain.explain(life.principal, execution.id, world=life.world).reasons
-    life.cloud.fault = None
     life.sweep(minutes=1)
 
     assert [r.code for r in reasons] == ["launch_failed"]
+    assert "no such machine to give now" in reasons[0].text
     assert [m.state for m in life.machines()] == [MachineState.REQUESTED]
 
 
@@ -287,15 +288,15 @@ def test_higher_priority_goes_first_and_equals_in_order_of_arrival():
 
 def test_a_machine_without_a_record_is_reaped():
     life = Life()
-    life.submit()
-    life.settle()
-    stranger = life.cloud.requests[0]
-    life.cloud.machines["orphan"] = type(life.cloud.machines[stranger.machine_id])("orphan", "cloud-x", "running")
+    orphan = LaunchRequest("token", "orphan", life.world.installation.id, "local", "https://x", "join", {})
+    stranger = LaunchRequest("other", "stranger", "another installation", "local", "https://x", "join", {})
+    for request in (orphan, stranger):
+        life.cloud.launch(request)
 
     found = life.sweep(seconds=5)
 
     assert found.orphans == 1
-    assert life.cloud.machines["orphan"].state == "gone"
+    assert {m.request.machine_id: bool(m.ended) for m in life.cloud.inventory()} == {"orphan": True, "stranger": False}
 
 
 def test_the_sweep_alone_brings_a_submission_to_a_machine():

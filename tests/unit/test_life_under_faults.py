@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adapters.clouds.memory import MemoryCloud
 from adapters.metadata.memory import MemoryMetadata
 from lamplighter import keys
 from lamplighter.domain.executions import Status
@@ -15,7 +16,7 @@ from lamplighter.records import find
 from lamplighter.usecases import browse
 from lamplighter.usecases.stop_execution import stop_execution
 from lamplighter.usecases.submit_execution import SubmitExecution, submit_execution
-from tests.doubles import MemoryCloud
+from tests.doubles import SteppingClock
 from tests.faults import FaultCloud, FaultMetadata, FaultPlan, FaultStore, Scenario, enumerate_faults
 from tests.life import Agent, Life
 
@@ -81,11 +82,13 @@ class Whole:
     """A control plane, its client and its agents, driven round by round until nothing moves any more."""
 
     def __init__(self, plan: FaultPlan, *, stop_at_round: int | None = None, lose_at_round: int | None = None) -> None:
-        self.inner_cloud = MemoryCloud()
+        clock = SteppingClock()
+        self.inner_cloud = MemoryCloud(clock)
         self.life = Life(
             FaultMetadata(MemoryMetadata(), plan),
             FaultCloud(self.inner_cloud, plan),
             lambda store: FaultStore(store, plan),
+            clock=clock,
             idle_seconds=30,
         )
         self.workers: dict[str, Worker] = {}
@@ -111,17 +114,17 @@ class Whole:
             stop_execution(life.principal, self.execution_id, world=life.world)
         life.clock.advance(seconds=4)
         life.sweep()
-        for machine in self.inner_cloud.machines.values():
-            if machine.state == "running":
-                worker = self.workers.setdefault(machine.machine_id, Worker(life, machine.machine_id))
-                self._lose_or_step(worker)
+        for machine in self.inner_cloud.inventory():
+            if not machine.ended:
+                machine_id = machine.request.machine_id
+                self._lose_or_step(self.workers.setdefault(machine_id, Worker(life, machine_id)))
 
     def _lose_or_step(self, worker: Worker) -> None:
         if self.lose_at is not None and self.round >= self.lose_at and worker.stage not in ("register", "claim"):
             self.lose_at = None
             worker.off = True
         if worker.off:
-            self.inner_cloud.terminate(worker.agent.machine_id)
+            self.inner_cloud.lose(worker.agent.machine_id)
         else:
             worker.step()
 
@@ -156,9 +159,9 @@ def check(whole: Whole, allowed: set[Status]) -> None:
     assert not metadata.query("outbox-parked").records
     assert pool
     assert pool.value["count"] == 0
-    assert not any(m.state == "running" for m in whole.inner_cloud.machines.values())
-    for request in whole.inner_cloud.requests:
-        found = find(metadata, Machine, keys.machine(request.machine_id))
+    for machine in whole.inner_cloud.inventory():
+        found = find(metadata, Machine, keys.machine(machine.request.machine_id))
+        assert machine.ended
         assert found
         assert found.value.state is MachineState.GONE
 
@@ -175,7 +178,7 @@ def test_a_run_survives_any_single_fault():
     effects, schedules = enumerate_lives({Status.COMPLETE})
 
     assert effects == EFFECTS_OF_A_RUN
-    assert schedules > 5 * effects
+    assert schedules == 5 * effects
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 4, 6, 9])
