@@ -9,23 +9,17 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 HOME = "usr/local"
-LEFT_OUT = {
-    "__pycache__",
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "tkinter",
-    "turtledemo",
-}
+LEFT_OUT = (
+    *("__pycache__", "config-*", "site-packages", "dist-packages"),
+    *("test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo"),
+)
 # Wheels from the package index expect the first ones on every Linux; the C library opens the last ones by name.
 EXPECTED = (
     *("libgcc_s.so.1", "libstdc++.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1"),
@@ -49,13 +43,23 @@ def main() -> None:
         tar.add(interpreter.resolve(), f"{HOME}/bin/{VERSION}", filter=_of_root)
         for name in ("python3", "python"):
             _link(tar, f"{HOME}/bin/{name}", VERSION)
-        tar.add(standard, f"{HOME}/lib/{VERSION}", filter=_slim)
+        _standard_library(tar, standard)
         _directory(tar, f"{HOME}/lib/{VERSION}/site-packages")
         _pip(tar, standard)
         _shell(tar, busybox)
         for library in _libraries([interpreter, Path(busybox), *(standard / "lib-dynload").glob("*.so")]):
             tar.add(library.resolve(), str(library).lstrip("/"), filter=_of_root)
         _accounts(tar)
+
+
+def _standard_library(tar: tarfile.TarFile, standard: Path) -> None:
+    """Compiled here once: a container cannot keep what it compiles, and would do it again at every start."""
+    with tempfile.TemporaryDirectory() as work:
+        copy = Path(work, VERSION)
+        shutil.copytree(standard, copy, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        mode = ("-q", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", work, "-p", f"/{HOME}/lib")
+        subprocess.run([sys.executable, "-m", "compileall", *mode, str(copy)], stdout=sys.stderr, check=False)
+        tar.add(copy, f"{HOME}/lib/{VERSION}", filter=_of_root)
 
 
 def _pip(tar: tarfile.TarFile, standard: Path) -> None:
@@ -127,11 +131,6 @@ def _of_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
     info.uid = info.gid = 0
     info.uname = info.gname = "root"
     return info
-
-
-def _slim(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    name = Path(info.name).name
-    return None if name in LEFT_OUT or name.startswith("config-") else _of_root(info)
 
 
 if __name__ == "__main__":
