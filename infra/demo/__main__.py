@@ -26,7 +26,8 @@ TRAINING = ("--learning-rate=0.003", "--epochs=12", "--hidden=64")
 
 def main() -> int:
     """0 when the model is there, 1 when a step of the demo failed, 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     began = time.monotonic()
     forget_old_states(DEMOS)
     place = DEMOS / time.strftime("%Y%m%d-%H%M%S")
