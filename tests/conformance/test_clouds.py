@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from adapters.clouds import local
+from adapters.clouds import local, machine_files
 from adapters.clouds.local import LocalCloud
 from adapters.clouds.memory import MemoryCloud
 from lamplighter.errors import LamplighterError, LaunchRefused, NoCapacity, NotYet
@@ -448,12 +448,12 @@ def test_local_bounds_the_log(make_local: Callable[..., LocalCloud], tmp_path: P
     log = tmp_path / "cloud/machines/machine-one/agent.log"
     until(log.exists)
     with log.open("ab") as file:
-        file.truncate(local.MAX_LOG_BYTES + 1)
+        file.truncate(machine_files.MAX_LOG_BYTES + 1)
 
     cloud.describe("ours")
 
     assert log.stat().st_size == 0
-    assert log.with_suffix(".log.1").stat().st_size == local.MAX_LOG_BYTES + 1
+    assert log.with_suffix(".log.1").stat().st_size == machine_files.MAX_LOG_BYTES + 1
 
 
 def test_local_refuses_what_it_cannot_start(make_local: Callable[..., LocalCloud], tmp_path: Path) -> None:
