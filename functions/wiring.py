@@ -24,6 +24,11 @@ DEFINITIONS = Path(__file__).resolve().parent.parent / "state_machines"
 JOIN_KEY = "installation/join-key"
 OBJECTS_KEY = "installation/objects-key"
 
+HEARTBEAT_SECONDS = 3.0
+"""A call costs nothing on one server, and a silent program's stop waits no longer than this."""
+
+POLL_SECONDS = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Wired:
@@ -69,6 +74,8 @@ def wire(settings: Settings, url: str, *, nudge: Callable[[], None] = lambda: No
             url=url,
             generation=known.generation if known else 1,
             up_since=up_since,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            poll_seconds=POLL_SECONDS,
         ),
         metadata=metadata,
         stores=stores,

@@ -140,6 +140,8 @@ def _run(application: Any, listener: socket.socket, ready: Any) -> None:
         uvicorn.Config(
             application,
             log_config=None,
+            log_level="warning",
+            lifespan="off",
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
