@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -258,3 +261,21 @@ def test_what_runs_in_the_container_is_not_in_its_environment_file_afterwards(co
     assert not (run / "environment").exists()
     execution.stop = "user"
     agent.until_finished(execution)
+
+
+def test_a_run_outlives_the_command_that_copies_its_output(control: Control, agent: Agent) -> None:
+    execution = control.offer("echo first; sleep 2; echo last")
+    agent.start()
+    agent.until(lambda: execution.stdout, "the step to run")
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[:2] == [b"docker", b"start"] and name_of(execution).encode() in words:
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+    agent.until_finished(execution)
+
+    assert execution.stdout == ["first", "last"]
+    assert execution.finish is not None
+    assert execution.finish.outcome == "complete"

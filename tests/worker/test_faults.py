@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 import threading
@@ -291,3 +293,64 @@ def test_the_help_explains_itself() -> None:
 
     assert shown.returncode == 0
     assert "lamplighter-worker run --control-url https://ml.example.org" in shown.stdout
+
+
+def test_events_that_the_control_plane_forgot_are_sent_again(control: Control, agent: Agent) -> None:
+    execution = control.offer(SCRIPT)
+    agent.start()
+    agent.until(lambda: len(execution.lines) > 40, "some lines")
+
+    with control.lock:
+        del execution.lines[20:]
+        execution.metadata = [point for point in execution.metadata if point[0] < 20]
+
+    agent.until_finished(execution)
+    assert_told_once(execution, control)
+
+
+def test_events_forgotten_at_the_very_end_are_sent_again(control: Control, agent: Agent) -> None:
+    execution = control.offer(SCRIPT)
+
+    def forget() -> None:
+        with control.lock:
+            execution.finish, control.busy = None, execution.job.execution_id
+            del execution.lines[20:]
+            execution.metadata = [point for point in execution.metadata if point[0] < 20]
+
+    control.lose["finish"] = 1
+    control.on["finish"] = forget
+    agent.start()
+
+    agent.until_finished(execution)
+    assert_told_once(execution, control)
+
+
+def test_a_log_that_is_refused_for_good_gives_the_work_back(control: Control, agent: Agent) -> None:
+    execution = control.offer("echo $$; sleep 600")
+    agent.start()
+    agent.until(lambda: execution.started is not None, "the step to run")
+    with control.lock:
+        execution.lines += [(2**60 + i, 2, "not this agent's") for i in range(1000)]
+
+    agent.until(lambda: execution.finish is not None, "the end to be told")
+    assert execution.finish is not None
+    assert execution.finish.outcome == "lost"
+
+
+def test_a_debug_session_is_offered_or_refused_in_plain_words(control: Control, agent: Agent) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    execution = control.offer("sleep 600", debug_port=port, debug_key="ssh-ed25519 AAAA nobody")
+    agent.start()
+
+    agent.until(
+        lambda: any("::ssh::" in line or "SSH is not available" in line for line in execution.status), "a word on SSH"
+    )
+
+    [offered] = [line for line in execution.status if line.startswith("::ssh::")] or [""]
+    if offered:
+        address = json.loads(offered.removeprefix("::ssh::"))
+        with socket.create_connection((address["address"], address["port"]), timeout=10) as connection:
+            assert connection.recv(4) == b"SSH-"
+    execution.stop = "user"
+    agent.until_finished(execution)

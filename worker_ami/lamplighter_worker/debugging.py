@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lamplighter.contract.job import Job
@@ -15,6 +18,8 @@ from lamplighter_worker.environment import local_address
 from lamplighter_worker.files import write_atomically
 
 _ANSWER_SECONDS = 5.0
+_EMPTY = Path("/run/sshd")
+"""Where the server of root locks its unprivileged part in; missing when the service never ran."""
 
 # In a container there need be no SSH server: the machine's own leads into it.
 _INTO_CONTAINER = """#!/bin/sh
@@ -52,7 +57,8 @@ class Door:
         if self._answers():
             say("::ssh::" + json.dumps({"address": local_address() or "127.0.0.1", "port": self._port}))
         else:
-            say(f"SSH is not available: the SSH server does not answer on port {self._port}. Is the port taken?")
+            said = (self._directory / "log").read_text(errors="replace").strip().rpartition("\n")[2][-300:]
+            say(f"SSH is not available: the SSH server does not answer on port {self._port}. It said: {said or 'nothing'}")
             self.close()
 
     def close(self) -> None:
@@ -62,7 +68,10 @@ class Door:
             self._server = None
 
     def _serve(self, server: str, keygen: str) -> None:
+        self._end_earlier()
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        if os.getuid() == 0:
+            _EMPTY.mkdir(mode=0o755, exist_ok=True)
         host_key = self._directory / "host_key"
         if not host_key.exists():
             command = [keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
@@ -72,6 +81,15 @@ class Door:
         command = [server, "-D", "-e", "-f", str(self._directory / "config")]
         with (self._directory / "log").open("ab") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _end_earlier(self) -> None:
+        """The server of an agent that was killed would keep the port."""
+        config = str(self._directory / "config").encode()
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if entry.name.isdecimal() and config in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGTERM)
+                    time.sleep(0.2)
 
     def _config(self, host_key: Path) -> str:
         import getpass

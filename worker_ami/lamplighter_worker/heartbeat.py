@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lamplighter.contract.job import Job
@@ -34,7 +35,8 @@ class Lease:
     def renewed(self, sent_at: float, lease_seconds: float) -> None:
         """A call sent at `sent_at` was accepted."""
         self.stop_by = max(self.stop_by, sent_at + lease_seconds - KILL_SECONDS)
-        write_json(self._path, {"stop_by": self.stop_by, "seq": self.seq, "boot": boot_id()})
+        with suppress(OSError):  # on a full disk the lease still holds for this agent
+            write_json(self._path, {"stop_by": self.stop_by, "seq": self.seq, "boot": boot_id()})
 
 
 class Pulse:

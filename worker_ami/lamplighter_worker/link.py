@@ -77,12 +77,18 @@ class Link:
         attempt = 0
         while True:
             try:
-                return decode(answer, self._once(path, content, authorization or f"Session {self.session}"))
+                return self._read(answer, self._once(path, content, authorization or f"Session {self.session}"))
             except (Unavailable, Throttled) as e:
                 if until is None or until():
                     raise
                 sleep(max(_retry_after(e), backoff(attempt)))
             attempt += 1
+
+    def _read(self, answer: type[T], value: Any) -> T:
+        try:
+            return decode(answer, value)
+        except Invalid as e:
+            raise Unavailable(f"{self.control_url} answered what is no {answer.__name__}: {e}") from e
 
     def _once(self, path: str, content: bytes, authorization: str) -> Any:
         headers = {

@@ -26,6 +26,7 @@ from lamplighter_worker.rundir import RunDirectory, found_below
 from lamplighter_worker.runtimes import Runtime, Spec
 
 VERSION = "0.1.0"
+SESSION = "session.json"
 T = TypeVar("T")
 
 _UNKNOWN_LEASE_SECONDS = 60.0
@@ -39,7 +40,7 @@ class Options:
     machine_id: str
     directory: Path
     join_token_file: Path
-    networks: str = "any"
+    networks: str = "public"
     cache_mib: int = 10240
     idle_power_off_seconds: float = 1800.0
 
@@ -65,7 +66,7 @@ class Machine:
             self._resume()
             return self._work()
         except (NotAuthenticated, Forbidden) as e:
-            (self._directory / "session.json").unlink(missing_ok=True)
+            (self._directory / SESSION).unlink(missing_ok=True)
             return f"the control plane refused this machine: {e}"
         except _Over as e:
             self._say_farewell(str(e))
@@ -75,14 +76,18 @@ class Machine:
 
     def _enter(self) -> None:
         """Takes the session of an earlier agent up, or registers."""
-        known = read_json(self._directory / "session.json") or {}
+        known = read_json(self._directory / SESSION) or {}
         identity = {"control_url": self._link.control_url, "machine_id": self._options.machine_id}
-        if all(known.get(key) == value for key, value in identity.items()):
-            self._registered = decode(Registered, known["registered"])
-        else:
-            self._registered = self._register()
-            write_json(self._directory / "session.json", {**identity, "registered": encode(self._registered)})
-        self._link.session = self._registered.session
+        try:
+            if any(known.get(key) != value for key, value in identity.items()):
+                raise Invalid.because("there is no session of this machine yet")
+            registered = decode(Registered, known.get("registered"))
+        except Invalid:
+            registered = self._register()
+            session = {**identity, "runtime": self._runtime.name, "registered": encode(registered)}
+            write_json(self._directory / SESSION, session)
+        self._registered = registered
+        self._link.session = registered.session
 
     def _register(self) -> Registered:
         body = Register(

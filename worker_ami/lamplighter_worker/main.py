@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lamplighter.errors import LamplighterError
-from lamplighter_worker.machine import Machine, Options, tell
+from lamplighter_worker.machine import SESSION, Machine, Options, tell
 from lamplighter_worker.runtimes import MachineFault
 from lamplighter_worker.runtimes.choose import choose_runtime
 
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         idle_power_off_seconds=given.idle_power_off_seconds,
     )
     try:
-        reason = Machine(options, choose_runtime(given.runtime), shutdown).live()
+        reason = Machine(options, choose_runtime(given.runtime, directory / SESSION), shutdown).live()
     except (LamplighterError, MachineFault, OSError) as e:
         tell(f"the agent cannot go on: {e}")
         return 1
@@ -91,8 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--input-networks",
         choices=("public", "private", "any"),
-        default="any",
-        help="which addresses inputs may be fetched from: the internet only, private networks too, or any (default)",
+        default="public",
+        help="where inputs may be fetched from: the internet only (default), private networks too, or any address, this"
+        " machine's metadata service included; the control plane is always allowed",
     )
     run.add_argument(
         "--cache-mib",

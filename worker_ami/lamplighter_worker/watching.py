@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,22 +51,16 @@ class Watch:
         self._swept_at = 0.0
 
     def until_end(self, run: Run) -> Ended:
-        """The run's end. When the lease is over the run is killed at once and the refusal raised.
-
-        Raises `MachineFault` when the machine can no longer keep what the run prints; the run is killed then too.
+        """The run's end. Raises the refusal that ended the lease, or `MachineFault` when the machine can no longer keep what
+        the run prints: the run is still alive then, and the caller is to kill it at once.
         """
-        try:
-            while (ended := run.poll()) is None:
-                self._situation.look()
-                self._look_at_disk()
-                self._look_at_limits()
-                self._look_at_orders(run)
-                self._look_at_outputs()
-                self._situation.wait(_TICK)
-        except (StaleEpoch, NotFound, NotAuthenticated, MachineFault):
-            run.signal(signal.SIGKILL)
-            run.remove()
-            raise
+        while (ended := run.poll()) is None:
+            self._situation.look()
+            self._look_at_disk()
+            self._look_at_limits()
+            self._look_at_orders(run)
+            self._look_at_outputs()
+            self._situation.wait(_TICK)
         return ended
 
     def _look_at_disk(self) -> None:
