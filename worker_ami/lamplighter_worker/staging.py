@@ -44,6 +44,7 @@ class Staging:
 
         Raises `OSError` when it cannot be moved; it then stays where it is.
         """
+        self._directory.mkdir(parents=True, exist_ok=True)  # the run's directories were cleared since we began
         data = self._directory / f"{uuid.uuid4().hex}.data"
         write_json(data.with_suffix(".json"), {"name": name})
         try:
@@ -68,6 +69,7 @@ class Staging:
 
     def snapshot(self, path: Path) -> Path:
         """A copy of a file that will not hold still; remove it after use."""
+        self._directory.mkdir(parents=True, exist_ok=True)
         copy = self._directory / f"{uuid.uuid4().hex}.copy"
         shutil.copyfile(path, copy, follow_symlinks=False)
         return copy
