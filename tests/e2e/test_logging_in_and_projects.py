@@ -147,5 +147,5 @@ def test_a_notebook_run_is_made_on_the_default_kind_of_machine(vh: VhHome) -> No
     made = vh.execution()
     assert f"Notebook execution {made['counter']} queued" in said
     assert made["urls"]["display"] in said
+    assert made["environment"]["slug"] == "local"
     vh("exec", "stop", "latest")
-    vh.ended(status="stopped")
