@@ -231,3 +231,7 @@ def idempotency(organisation_id: str, key: str) -> Key:
 
 def store(name: str) -> Key:
     return Key(STORES, name)
+
+
+def registry(organisation_id: str, address: str) -> Key:
+    return Key(f"organisation#{organisation_id}#registries", address)

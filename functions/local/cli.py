@@ -172,6 +172,18 @@ def _add_offers(commands: argparse._SubParsersAction[argparse.ArgumentParser], c
     add.add_argument("--no-conditional-writes", action="store_true", help="the server ignores If-None-Match")
     add.add_argument("--default", action="store_true", help="outputs go here from now on")
 
+    registries = commands.add_parser("registry", help="credentials for private image registries")
+    registries.set_defaults(parser=registries)
+    registry = registries.add_subparsers(title="commands", metavar="COMMAND")
+    _command(registry, "list", "all of them", common, "registry_list")
+    login = _command(registry, "add", "pull images of a registry with an account", common, "registry_add")
+    login.add_argument(
+        "address", help="as it stands before the image's name, e.g. ghcr.io or registry.example.org:5000"
+    )
+    login.add_argument("--username", required=True)
+    _password_option(login)
+    _command(registry, "remove", "forget the credentials", common, "registry_remove").add_argument("address")
+
 
 def _command(
     group: argparse._SubParsersAction[argparse.ArgumentParser],

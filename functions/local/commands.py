@@ -19,7 +19,8 @@ from functions.wiring import Wired, wire
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import User
 from lamplighter.errors import Invalid, NotFound
-from lamplighter.usecases import environments, people
+from lamplighter.usecases import environments, people, registries
+from lamplighter.usecases.access import organisation_of
 
 STORE_SECRET = "LAMPLIGHTER_STORE_SECRET_KEY"  # noqa: S105 - the name of a variable
 
@@ -151,6 +152,26 @@ def _store_add(wired: Wired, given: argparse.Namespace) -> None:
     print(f"{made.name} is a store now: {wired.stores.uri(made.name, '')}" + (", the default" if made.default else ""))
 
 
+def _registry_list(wired: Wired, _: argparse.Namespace) -> None:
+    found = registries.list_registries(_organisation(wired), world=wired.world)
+    _table(("address", "username"), ((r.address, r.username) for r in found))
+
+
+def _registry_add(wired: Wired, given: argparse.Namespace) -> None:
+    password = _password(given)
+    made = registries.set_registry(_organisation(wired), given.address, given.username, password, world=wired.world)
+    print(f"Images of {made.address} are pulled as {made.username} from now on.")
+
+
+def _registry_remove(wired: Wired, given: argparse.Namespace) -> None:
+    registries.remove_registry(_organisation(wired), given.address, world=wired.world)
+    print(f"The credentials for {given.address} are forgotten.")
+
+
+def _organisation(wired: Wired) -> str:
+    return organisation_of(None, world=wired.world)
+
+
 def _user(wired: Wired, username: str) -> User:
     for user in people.list_users(None, world=wired.world):
         if user.username.casefold() == username.casefold():
@@ -213,4 +234,7 @@ _COMMANDS: Mapping[str, Callable[[Wired, argparse.Namespace], None]] = {
     "environment_add": _environment_add,
     "store_list": _store_list,
     "store_add": _store_add,
+    "registry_list": _registry_list,
+    "registry_add": _registry_add,
+    "registry_remove": _registry_remove,
 }

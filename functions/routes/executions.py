@@ -13,9 +13,9 @@ from functions.presentation import executions as show
 from functions.presentation.common import Limit, Offset, Page, page, rows
 from functions.routes.base import new_router
 from lamplighter.domain.executions import Execution
-from lamplighter.usecases import browse, change_execution, explain, stop_execution, submit_execution
+from lamplighter.usecases import browse, change_execution, explain, stop_execution, submit_execution, submit_notebook
 from lamplighter.usecases.browse import ExecutionFilter
-from lamplighter.usecases.submit_execution import SubmitExecution
+from lamplighter.usecases.check_order import SubmitExecution
 
 router = new_router()
 
@@ -108,7 +108,7 @@ def create_execution(
     summary="Run a notebook server",
 )
 def create_notebook(call: Person, wanted: Annotated[NewNotebook, Body()]) -> show.ExecutionDetail:
-    made = submit_execution.submit_notebook(
+    made = submit_notebook.submit_notebook(
         call.principal,
         wanted.project,
         environment=wanted.environment,

@@ -11,8 +11,8 @@ from lamplighter.errors import Invalid
 from lamplighter.intents import record
 from lamplighter.records import again_on_conflict
 from lamplighter.usecases.browse import own_execution
+from lamplighter.usecases.check_order import MAX_TAGS, MAX_TITLE
 from lamplighter.usecases.stop_execution import stop_execution
-from lamplighter.usecases.submit_execution import MAX_TAGS, MAX_TITLE
 from lamplighter.world import World
 
 

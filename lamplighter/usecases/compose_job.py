@@ -14,6 +14,7 @@ from lamplighter.domain.projects import Commit, Project, User
 from lamplighter.errors import NotFound
 from lamplighter.ports import Target
 from lamplighter.records import find
+from lamplighter.usecases.registries import login_for
 from lamplighter.world import World
 
 DEFAULT_NO_OUTPUT_SECONDS = 8 * 3600
@@ -25,6 +26,7 @@ def compose_job(execution: Execution, lease: Lease, job_token: str, *, world: Wo
     project = find(world.metadata, Project, keys.project(execution.project_id))
     environment = find(world.metadata, Environment, keys.environment(execution.environment_id))
     secrets = _secrets(execution, world)
+    login = login_for(execution.organisation_id, execution.image, world=world)
     debug = execution.runtime_config.get("remote_debug") or {}
     return Job(
         execution_id=execution.id,
@@ -45,7 +47,8 @@ def compose_job(execution: Execution, lease: Lease, job_token: str, *, world: Wo
         },
         limits=_limits(execution, environment.value if environment else None),
         stop_condition=execution.stop_expression,
-        secrets=tuple(secrets.values()),
+        secrets=(*secrets.values(), *((login.password,) if login else ())),
+        registry=login,
         debug_port=debug.get("debug_port"),
         debug_key=debug.get("debug_key"),
     )

@@ -88,7 +88,7 @@ def _environment(environment: Environment) -> list[Reason]:
     if environment.enabled:
         return []
     text = f"environment {environment.name} is disabled"
-    command = f"lamplighter environment set {environment.slug} --enable"
+    command = f"lamplighter environment set {environment.slug} enabled=true"
     return [Reason("environment_disabled", text, {}, f"An administrator can enable it: {command}")]
 
 
@@ -99,7 +99,7 @@ def _machines(environment: Environment, world: World) -> list[Reason]:
     draining = by_state[MachineState.DRAINING]
     numbers = {"busy": busy, "booting": booting, "draining": draining, "max_machines": environment.max_machines}
     if environment.max_machines == 0:
-        command = f"lamplighter environment set {environment.slug} --max-machines 1"
+        command = f"lamplighter environment set {environment.slug} max_machines=1"
         return [Reason("no_machines_allowed", f"{environment.name} allows 0 machines", numbers, f"Raise it: {command}")]
     if by_state[MachineState.IDLE]:
         return [Reason("idle_machine", "an idle machine will take it within seconds", numbers, "Nothing to do.")]
@@ -118,7 +118,7 @@ def _machines(environment: Environment, world: World) -> list[Reason]:
     text = f"{busy + draining} of {environment.max_machines} machines of {environment.name} are in use"
     if draining:
         text += f" ({draining} going out)"
-    command = f"lamplighter environment set {environment.slug} --max-machines {environment.max_machines + 1}"
+    command = f"lamplighter environment set {environment.slug} max_machines={environment.max_machines + 1}"
     return [Reason("machines_busy", text, numbers, f"Wait for one to become free, or raise the limit: {command}")]
 
 

@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from lamplighter import keys
-from lamplighter.contract import expressions
 from lamplighter.contract.wire import encode
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, ExecutionInput, Status
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.projects import Commit, Principal, Project
-from lamplighter.errors import Invalid, NotFound
+from lamplighter.errors import Invalid
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, Key, Put, StepPlan, Write
 from lamplighter.records import Stored, again_on_conflict, find, new
 from lamplighter.usecases.access import need_project
+from lamplighter.usecases.check_order import SubmitExecution, check_order, upload_store_of
 from lamplighter.usecases.commits import get_commit
 from lamplighter.usecases.data import resolve_input_url
 from lamplighter.usecases.environments import resolve_environment
 from lamplighter.usecases.status_events import status_event
 from lamplighter.world import World
 
-MAX_TITLE = 1000
-MAX_TAGS = 50
 MAX_INPUT_DATA = 40
 """Data inputs whose use is recorded as lineage in the submission's own transaction (of 100 writes at most)."""
-
-NOTEBOOK_STEP = "notebook"
-NOTEBOOK_COMMIT = "notebook"
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitExecution:
-    """What a client asks for. What it leaves out comes from the commit's `valohai.yaml`. Limits are seconds."""
-
-    project_id: str
-    commit: str
-    step: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Sequence[str] | str] = field(default_factory=dict)
-    environment: str | None = None
-    image: str | None = None
-    title: str = ""
-    command: Sequence[str] | str | None = None
-    environment_variables: Mapping[str, str] = field(default_factory=dict)
-    inherit_environment_variables: bool = True
-    environment_variable_groups: Sequence[str] = ()
-    tags: Sequence[str] = ()
-    runtime_config: Mapping[str, Any] = field(default_factory=dict)
-    priority: int = 0
-    time_limit: int | None = None
-    stop_expression: str | None = None
-    autorestart: bool | None = None
-    notebook: bool = False
 
 
 @again_on_conflict
@@ -84,56 +52,7 @@ def submit_execution(
         command=order.command,
         environment_variables=order.environment_variables,
     )
-    return _queue(principal, order, project, commit, plan, (idempotency_key, digest), world)
-
-
-def submit_notebook(
-    principal: Principal,
-    project_id: str,
-    *,
-    environment: str | None,
-    image: str,
-    environment_variables: Mapping[str, str],
-    world: World,
-) -> Execution:
-    """Queue a notebook server: a run of the image's own Jupyter, without a commit."""
-    project = need_project(principal, project_id, world=world)
-    step = {
-        "name": NOTEBOOK_STEP,
-        "image": image,
-        "command": "jupyter lab --no-browser --ip=0.0.0.0 --notebook-dir=/valohai/repository",
-        "no-output-timeout": 604800,
-    }
-    order = SubmitExecution(
-        project_id=project_id,
-        commit=NOTEBOOK_COMMIT,
-        step=NOTEBOOK_STEP,
-        environment=environment,
-        image=image,
-        environment_variables=environment_variables,
-        notebook=True,
-    )
-    plan = world.blueprints.plan(
-        [{"step": step}],
-        NOTEBOOK_STEP,
-        parameters={},
-        inputs={},
-        image=image,
-        environment_variables=environment_variables,
-    )
-    commit = Commit(
-        identifier=NOTEBOOK_COMMIT,
-        project_id=project_id,
-        organisation_id=project.value.organisation_id,
-        adhoc=True,
-        ref=NOTEBOOK_COMMIT,
-        commit_time=world.now(),
-        ctime=world.now(),
-        archive_key="",
-        archive_sha256="",
-        archive_size=0,
-    )
-    return _queue(principal, order, project, commit, plan, (None, ""), world)
+    return queue_plan(principal, order, project, commit, plan, (idempotency_key, digest), world)
 
 
 def _submitted_before(principal: Principal, key: str | None, digest: str, world: World) -> Execution | None:
@@ -156,7 +75,7 @@ def _commit(principal: Principal, order: SubmitExecution, world: World) -> Commi
     return commit
 
 
-def _queue(
+def queue_plan(
     principal: Principal,
     order: SubmitExecution,
     within: Stored[Project],
@@ -165,12 +84,13 @@ def _queue(
     idempotency: tuple[str | None, str],
     world: World,
 ) -> Execution:
+    """Record the run of a plan that is settled. `idempotency` is the client's key, if any, and the digest of its order."""
     project = within.value
     environment = resolve_environment(
         principal, order.environment, project=project, step_environment=plan.environment, world=world
     )
-    _refuse_impossible(order, plan, environment)
-    upload_store = _upload_store(project, plan, world)
+    check_order(order, plan, environment)
+    upload_store = upload_store_of(project, plan, world=world)
     counter = world.metadata.get(keys.counter(project.id))
     number = (counter.value["last"] if counter else 0) + 1
     execution = _execution(principal, order, project, commit, plan, environment, number, world)
@@ -188,39 +108,6 @@ def _queue(
     world.metadata.transact(writes)
     world.nudge()
     return execution
-
-
-def _refuse_impossible(order: SubmitExecution, plan: StepPlan, environment: Environment) -> None:
-    faults: dict[str, list[str]] = {}
-    why = environment.impossible(plan.resources)
-    if why:
-        faults["environment"] = [
-            f"This can never run here: {why}. Choose another environment or lower the step's resources."
-        ]
-    if len(order.title) > MAX_TITLE:
-        faults["title"] = [f"At most {MAX_TITLE} characters."]
-    if len(order.tags) > MAX_TAGS or any(not 0 < len(tag) <= 100 for tag in order.tags):
-        faults["tags"] = [f"At most {MAX_TAGS} tags of 1 to 100 characters."]
-    if order.time_limit is not None and not 0 <= order.time_limit <= 10**8:
-        faults["time_limit"] = ["Seconds, from 0 (none) to 100000000."]
-    if not -(10**6) <= order.priority <= 10**6:
-        faults["priority"] = ["A whole number from -1000000 to 1000000."]
-    condition = order.stop_expression or plan.stop_condition
-    if condition:
-        try:
-            expressions.parse(condition)
-        except Invalid as error:
-            faults["stop_expression"] = [str(error)]
-    if faults:
-        raise Invalid(faults)
-
-
-def _upload_store(project: Project, plan: StepPlan, world: World) -> str | None:
-    wanted = plan.upload_store or project.default_store
-    try:
-        return wanted if wanted and world.stores.named(wanted) else None
-    except NotFound as error:
-        raise Invalid({"upload_store": [str(error)]}) from error
 
 
 def _execution(

@@ -14,8 +14,9 @@ from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Forbidden, NotAuthenticated, SequenceGap, StaleEpoch
 from lamplighter.records import find
 from lamplighter.usecases import browse
+from lamplighter.usecases.check_order import SubmitExecution
 from lamplighter.usecases.stop_execution import stop_execution
-from lamplighter.usecases.submit_execution import SubmitExecution, submit_execution
+from lamplighter.usecases.submit_execution import submit_execution
 from tests.doubles import SteppingClock
 from tests.faults import FaultCloud, FaultMetadata, FaultPlan, FaultStore, Scenario, enumerate_faults
 from tests.life import Agent, Life
