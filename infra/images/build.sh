@@ -28,8 +28,8 @@ main() {
     for tag in "$@"; do
         case $tag in
             "$BASE") ;;
-            lamplighter/python-utils:3.11) layer "$tag" utils --no-index --find-links "$CACHE/wheels" ;;
-            lamplighter/digits:1) layer "$tag" digits ;;
+            lamplighter/python-utils:3.11) layer "$tag" utils valohai --no-index --find-links "$CACHE/wheels" ;;
+            lamplighter/digits:1) layer "$tag" digits sklearn,valohai ;;
             *) die "there is no recipe for the image $tag." ;;
         esac
     done
@@ -46,7 +46,7 @@ base() {
         -c 'ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' -c 'ENV PIP_ROOT_USER_ACTION=ignore' -c 'CMD [\"/bin/sh\"]' - $BASE"
 }
 
-# layer TAG LOCK [OPTIONS OF UV]: the base with the packages of infra/setup/LOCK.lock on top.
+# layer TAG LOCK MODULES [OPTIONS OF UV]: the base with the packages of infra/setup/LOCK.lock on top; MODULES must import.
 layer() {
     local tag=$1 lock=$LOCKS/$2.lock packages=$WORK/$2/packages content version
     content=$({ echo "$BASE_CONTENT"; cat "$lock"; } | sha256sum | cut -d' ' -f1)
@@ -55,12 +55,15 @@ layer() {
     version=$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_NATIVE_TLS=${UV_NATIVE_TLS:-1}
     quietly "unpacking the packages of $tag" "Run make setup first." \
-        "$CACHE/tools/bin/uv" pip install -q --python "$PYTHON" --target "$packages" --link-mode copy --require-hashes "${@:3}" -r "$lock"
+        "$CACHE/tools/bin/uv" pip install -q --python "$PYTHON" --target "$packages" --link-mode copy --require-hashes "${@:4}" -r "$lock"
     # Compiled once here instead of in every container.
     "$PYTHON" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" >/dev/null || true
     printf 'FROM %s\nLABEL %s=%s\nCOPY packages /usr/local/lib/%s/site-packages\n' "$BASE" "$LABEL" "$content" "$version" \
         >"$WORK/$2/Dockerfile"
-    quietly "building $tag" "Is there enough disk space?" docker build -q --network none -t "$tag" "$WORK/$2"
+    quietly "building $tag" "Is there enough disk space?" docker build -q --network none -t "$tag-unproven" "$WORK/$2"
+    quietly "importing $3 in $tag" "Do the packages fit this Python?" docker run --rm --network none "$tag-unproven" python -c "import $3"
+    docker tag "$tag-unproven" "$tag"
+    docker rmi "$tag-unproven" >/dev/null
 }
 
 made_of() { [ "$(docker image inspect -f "{{index .Config.Labels \"$LABEL\"}}" "$1" 2>/dev/null)" = "$2" ]; }

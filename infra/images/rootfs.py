@@ -45,6 +45,8 @@ def main() -> None:
             _link(tar, f"{HOME}/bin/{name}", VERSION)
         _standard_library(tar, standard)
         _directory(tar, f"{HOME}/lib/{VERSION}/site-packages")
+        # Where Debian's Python looks for packages.
+        _link(tar, f"{HOME}/lib/{VERSION}/dist-packages", "site-packages")
         _pip(tar, standard)
         _shell(tar, busybox)
         for library in _libraries([interpreter, Path(busybox), *(standard / "lib-dynload").glob("*.so")]):
