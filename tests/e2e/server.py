@@ -140,6 +140,11 @@ class RunningServer:
         found: dict[str, Any] = self.get(f"/api/v0/executions/{project}:{counter}/")
         return found
 
+    def status(self, project: str, counter: int | str = "latest") -> str:
+        """Only the status: cheap enough to be asked for all the time."""
+        which = "limit=1" if counter == "latest" else f"counter={counter}"
+        return str(self.get(f"/api/v0/executions/?project={project}&{which}")["results"][0]["status"])
+
     def events(self, execution: dict[str, Any], stream: str = "stdout") -> list[str]:
         """The messages of one stream, all of them."""
         found = self.get(f"/api/v0/executions/{execution['id']}/events/?limit=0")["events"]
@@ -163,9 +168,8 @@ class RunningServer:
     ) -> Any:
         """The execution once it has ended, as it was expected to."""
 
-        def look() -> Any:
-            found = self.execution(project, counter)
-            return found if found["status"] in TERMINAL else None
+        def look() -> bool:
+            return self.status(project, counter) in TERMINAL
 
         def why() -> str:
             found = self.execution(project, counter)
@@ -173,9 +177,10 @@ class RunningServer:
             return f"#{counter} is {found['status']} ({found['status_detail']}); it waits for {waits}"
 
         try:
-            found = until(look, "the end", seconds=seconds)
+            until(look, "the end", seconds=seconds)
         except AssertionError:
             raise AssertionError(f"not ended within {seconds:g} s: {why()}") from None
+        found = self.execution(project, counter)
         log = self.get(f"/api/v0/executions/{found['id']}/events/?limit=100")["events"]
         said = "\n".join(f"{event['stream']}: {event['message']}" for event in log)
         assert found["status"] == status, f"#{counter} is {found['status']} ({found['status_detail']}):\n{said}"
@@ -184,12 +189,13 @@ class RunningServer:
     def started(self, project: str, counter: int | str = "latest", *, seconds: float = 60) -> Any:
         """The execution once user code runs."""
 
-        def look() -> Any:
-            found = self.execution(project, counter)
-            assert found["status"] not in TERMINAL, f"#{counter} has ended: {found['status']} {found['status_detail']}"
-            return found if found["status"] == "started" else None
+        def look() -> bool:
+            status = self.status(project, counter)
+            assert status not in TERMINAL, f"#{counter} has ended: {self.execution(project, counter)}"
+            return status == "started"
 
-        return until(look, f"#{counter} starts", seconds=seconds)
+        until(look, f"#{counter} starts", seconds=seconds)
+        return self.execution(project, counter)
 
     # --- Below --------------------------------------------------------------------------------------------------
 
