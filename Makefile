@@ -37,6 +37,7 @@ check: ## format, lint, types and import rules: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy infra/demo infra/images/rootfs.py infra/bench.py
 	$(BIN)/lint-imports
 
 format: ## put the code into the project's format
