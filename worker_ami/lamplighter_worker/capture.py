@@ -34,7 +34,7 @@ class Capture:
     ) -> None:
         self._spool = spool
         self._redactor = redactor
-        self._points = Points(self._say_with_point, watch)
+        self._points = Points(self._say_with_point, watch, _captured_at(spool.last_time))
         names = (directory / "stdout", directory / "stderr")
         self._tails = [Tail(path, offset, redactor.safe_cut) for path, offset in zip(names, spool.offsets, strict=True)]
         self._sayings: deque[tuple[str, str]] = deque()
@@ -110,6 +110,8 @@ class Capture:
                     if not data:
                         break
                     records.append(self._cut(stream, data, inside))
+        if not records:
+            self._points.caught_up()
         self._spool.append([record for record in records if record.count])
         for tail in self._tails:
             tail.release()
@@ -159,6 +161,11 @@ class Capture:
         if lines:
             self._seq, self._time = self._seq + len(lines), start + len(lines) - 1
         return record
+
+
+def _captured_at(last_time: int) -> float | None:
+    """The `boottime` of the last event of an earlier agent."""
+    return boottime() - max(0.0, time.time() - last_time / 1e6) if last_time else None
 
 
 def _in_pieces(lines: list[str], points: list[tuple[int, str]]) -> tuple[list[str], list[tuple[int, str]]]:

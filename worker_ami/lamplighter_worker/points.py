@@ -16,26 +16,36 @@ _LONGEST = 1024 * 1024
 class Points:
     """Reads points from lines, and tells `watch` the newest value per key whenever a point came."""
 
-    def __init__(self, say: Callable[[str, str], None], watch: Callable[[Mapping[str, Any]], None] | None) -> None:
-        """`say(text, metadata)` writes a status line that carries a point, given as JSON."""
+    def __init__(
+        self,
+        say: Callable[[str, str], None],
+        watch: Callable[[Mapping[str, Any]], None] | None,
+        counted_at: float | None = None,
+    ) -> None:
+        """`say(text, metadata)` writes a status line that carries a point, given as JSON.
+
+        `counted_at` is when an earlier agent captured last.
+        """
         self._say = say
         self._watch = watch
         self._newest: dict[str, Any] = {}
         self._allowance = float(PER_SECOND)
-        self._counted_at: float | None = None
+        self._counted_at = counted_at
         self._dropped = 0
         self._dropped_newest: dict[str, Any] = {}
         self._burst_since = 0.0
 
     def tick(self, now: float) -> None:
         """Called often. Time in which nothing was captured counts too: what was printed meanwhile had its own seconds."""
-        elapsed = now - self._counted_at if self._counted_at is not None else 0.0
+        self._allowance += PER_SECOND * (now - self._counted_at if self._counted_at is not None else 0.0)
         self._counted_at = now
-        most = PER_SECOND * max(1.0, elapsed)
-        self._allowance = min(most, self._allowance + PER_SECOND * elapsed)
         calm = self._allowance >= PER_SECOND
         if self._dropped and (calm or now - self._burst_since > BURST_SECONDS):
             self.flush()
+
+    def caught_up(self) -> None:
+        """All that was printed so far was seen: from here on one second's worth may come at once."""
+        self._allowance = min(self._allowance, float(PER_SECOND))
 
     def flush(self) -> None:
         """One warning for a burst, which carries the newest of the values that were dropped."""
