@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+from functions.openapi import description
 from functions.resolver import Api
-from functions.routes import (
-    commits,
-    data,
-    environments,
-    execution_parts,
-    executions,
-    packages,
-    people,
-    projects,
-    server,
-    workers,
-)
+from functions.routes.all import ROUTERS
 from lamplighter.world import World
-
-ROUTERS = (people, server, projects, commits, packages, environments, executions, execution_parts, data, workers)
 
 
 def make_api(world: World, *, behind_proxy: bool = False) -> Api:
     """The routes. `behind_proxy` believes X-Forwarded-* headers: only where a proxy of ours always sets them."""
     api = Api(world, behind_proxy=behind_proxy)
-    for module in ROUTERS:
-        api.mount(module.router)
+    for router in (*ROUTERS, description):
+        api.mount(router)
     return api

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from functions.authentication import Scheme, scheme_of
+from functions.callers import Anybody
 from functions.resolver import Api
+from functions.routes.all import ROUTERS
+from functions.routes.base import new_router
 from functions.routes.packages import IMPORT_PACKAGE
 from functions.version import VERSION
 
@@ -44,14 +47,20 @@ _PUBLIC_ERRORS = ("400", "405", "413", "415", "429", "500", "503")
 _FORM_TOO = ("logIn", "createProject")
 
 
+description = new_router()
+
+
+@description.get("/api/openapi.json", operation_id="getOpenApi", tags=["server"], summary="This description")
+def get_openapi(call: Anybody) -> dict[str, Any]:  # noqa: ARG001
+    return document()
+
+
 @cache
 def document() -> dict[str, Any]:
     """The whole description, as plain JSON."""
-    from functions.api import ROUTERS  # the routes include the one that serves this description
-
     api = Api(cast(Any, None))
-    for module in ROUTERS:
-        api.mount(module.router)
+    for router in (*ROUTERS, description):
+        api.mount(router)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         schema = api.get_openapi_schema(title="Lamplighter", version=VERSION, openapi_version="3.1.0")

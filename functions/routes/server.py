@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from functions.callers import Anybody
 from functions.presentation.common import Shape
 from functions.routes.base import new_router
@@ -35,10 +33,3 @@ def get_server(call: Anybody) -> Server:  # noqa: ARG001
 def get_health(call: Anybody) -> Health:
     call.world.metadata.query("installation", limit=1)
     return Health(status="ok")
-
-
-@router.get("/api/openapi.json", operation_id="getOpenApi", tags=["server"], summary="This description")
-def get_openapi(call: Anybody) -> dict[str, Any]:  # noqa: ARG001
-    from functions.openapi import document  # the description is made from the routes, this one included
-
-    return document()
