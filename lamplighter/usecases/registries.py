@@ -29,7 +29,8 @@ def set_registry(organisation_id: str, address: str, username: str, password: st
         raise Invalid({"password": [f"A password or token of 1 to {MAX_PASSWORD} characters is needed."]})
     name = bounds.line("username", username, most=bounds.NAME, least=1)
     where = address.lower()
-    registry = Registry(where, organisation_id, name, f"registry/{organisation_id}/{where}")
+    secret_name = f"registry/{organisation_id}/{where.replace(':', '/')}"  # a secret's name holds no colon
+    registry = Registry(where, organisation_id, name, secret_name)
     # The secret comes first: a row never names a secret that is not there.
     world.secrets.put(registry.secret_name, password)
     key = keys.registry(organisation_id, where)
