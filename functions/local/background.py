@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from functions.local.news import News
 from lamplighter.errors import LamplighterError
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.sweep import sweep
@@ -33,8 +34,9 @@ class Background:
 
     def start(self, world: World) -> None:
         """Begin."""
-        for name, loop in (("outbox", self._deliver), ("sweep", self._sweep)):
-            thread = threading.Thread(target=loop, args=(world,), name=name, daemon=True)
+        news = News(world)
+        for name, loop in (("outbox", lambda: self._deliver(world)), ("sweep", lambda: self._sweep(world, news))):
+            thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -52,14 +54,9 @@ class Background:
             self._nudged.clear()
             _guarded("the outbox", lambda: deliver_outbox(world=world))
 
-    def _sweep(self, world: World) -> None:
+    def _sweep(self, world: World, news: News) -> None:
         while not self._stopping.wait(self._sweep_seconds):
-            _guarded("the sweep", lambda: _report(sweep(world=world).faults))
-
-
-def _report(faults: tuple[str, ...]) -> None:
-    for fault in faults:
-        _log.warning("the sweep found: %s", fault)
+            _guarded("the sweep", lambda: news.tell(sweep(world=world)))
 
 
 def _guarded(what: str, work: Callable[[], object]) -> None:
