@@ -47,7 +47,8 @@ from lamplighter.usecases.initialise import initialise
 from lamplighter.usecases.lease_job import lease_job
 from lamplighter.usecases.projects import create_project
 from lamplighter.usecases.sessions import machine_of, register_machine
-from lamplighter.usecases.submit_execution import SubmitExecution, submit_execution
+from lamplighter.usecases.check_order import SubmitExecution
+from lamplighter.usecases.submit_execution import submit_execution
 from lamplighter.usecases.sweep import SweepReport, sweep
 from lamplighter.usecases.workflow_tasks import perform
 from lamplighter.world import World
