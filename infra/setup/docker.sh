@@ -5,7 +5,8 @@
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-PACKAGES="docker.io iptables busybox-static docker-registry apache2-utils"
+TOOLS="busybox-static docker-registry apache2-utils git openssh-client openssh-server"
+PACKAGES="docker.io iptables $TOOLS"
 LOG=$CACHE/dockerd.log
 WAIT_SECONDS=20
 
@@ -34,10 +35,10 @@ install() {
 
 # What tests and images use beside the engine; without root, images are built only where busybox is there already.
 tools_of_tests() {
-    have busybox && have docker-registry && have htpasswd && return 0
+    have busybox && have docker-registry && have htpasswd && have git && have ssh && [ -x /usr/sbin/sshd ] && return 0
     [ "$(id -u)" = 0 ] && have apt-get || return 0
-    say "docker: installing busybox and a registry for tests with apt-get"
-    apt_get busybox-static docker-registry apache2-utils || say "docker: apt-get could not install them, see $CACHE/apt.log"
+    say "docker: installing what the tests use beside it with apt-get"
+    apt_get $TOOLS || say "docker: apt-get could not install them, see $CACHE/apt.log"
 }
 
 apt_get() {
