@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -171,9 +170,10 @@ def test_a_script_at_home_gets_an_alias_by_the_logged_in_client(vh: VhHome, tmp_
         )
 
         assert ran.returncode == 0, ran.stderr
-        path = next(line.split(" ", 1)[1] for line in ran.stdout.splitlines() if line.startswith("found "))
-        assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == model["sha256"]
-        os.unlink(path)
+        found = next(line.split(" ", 1)[1] for line in ran.stdout.splitlines() if line.startswith("found "))
+        path = vh.folder / found
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == model["sha256"]
+        path.unlink()
 
 
 def test_a_result_leads_back_to_its_run_its_code_and_its_inputs(vh: VhHome) -> None:
