@@ -51,10 +51,7 @@ class ProcessRuntime:
 
     def prepare(self, job: Job, say: Callable[[str], None], check: Callable[[], None]) -> Prepared:
         check()
-        say(
-            "No container: this machine has no Docker engine, the step runs as a plain process and the image"
-            f" {job.image} is not used."
-        )
+        say(f"No container: on this machine steps run as plain processes, and the image {job.image} is not used.")
         return Prepared(interpreter=shutil.which("python3") or "/bin/sh")
 
     def start(self, spec: Spec) -> ProcessRun:
