@@ -98,6 +98,7 @@ class Relay:
         if not self._allows(path):
             return request.send_error(404, "This address only serves the calls of the execution on this machine.")
         if not length.isdecimal() or int(length) > MOST_REQUEST or "Transfer-Encoding" in request.headers:
+            _swallow(request, int(length) if length.isdecimal() else 0)
             return request.send_error(413, f"A request must say its length, and may have {MOST_REQUEST} bytes.")
         body = request.rfile.read(int(length)) if int(length) else None
         connection = self._connect()
@@ -161,6 +162,13 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
             """Requests of user code are not the agent's news."""
 
     return Handler
+
+
+def _swallow(request: BaseHTTPRequestHandler, length: int) -> None:
+    """Reads some of a body that is refused: a client that is still sending would never see why."""
+    left = min(length, 8 * MOST_REQUEST)
+    while left > 0 and (chunk := request.rfile.read(min(left, _CHUNK))):
+        left -= len(chunk)
 
 
 def _is_loopback(host: str) -> bool:
