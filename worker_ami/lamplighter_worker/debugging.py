@@ -58,7 +58,9 @@ class Door:
             say("::ssh::" + json.dumps({"address": local_address() or "127.0.0.1", "port": self._port}))
         else:
             said = (self._directory / "log").read_text(errors="replace").strip().rpartition("\n")[2][-300:]
-            say(f"SSH is not available: the SSH server does not answer on port {self._port}. It said: {said or 'nothing'}")
+            say(
+                f"SSH is not available: the SSH server does not answer on port {self._port}. It said: {said or 'nothing'}"
+            )
             self.close()
 
     def close(self) -> None:
