@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -19,12 +19,18 @@ from typing import Any, TypeVar, Union
 from lamplighter.errors import Invalid
 
 T = TypeVar("T")
+Reader = Callable[[Any], Any]
+"""Makes a value of one kind from plain JSON; raises `_Misfit`."""
+
+_PLAIN = frozenset({str, int, float, bool})
 
 
 def encode(value: Any) -> Any:
     """The JSON form: dataclasses become objects, times ISO text with six-digit microseconds and Z, money text."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: encode(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
@@ -40,7 +46,10 @@ def encode(value: Any) -> Any:
 
 def decode(cls: type[T], value: Any) -> T:
     """The dataclass that `value` describes. Raises `Invalid` naming the first field that does not fit."""
-    return typing.cast(T, _decode(cls, value, ""))
+    try:
+        return typing.cast(T, _reader(cls)(value))
+    except _Misfit as misfit:
+        raise Invalid({misfit.path or "non_field_errors": [misfit.text]}) from None
 
 
 def format_time(moment: datetime) -> str:
@@ -54,88 +63,187 @@ def parse_time(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+class _Misfit(Exception):
+    """A value that does not fit. Its path grows on the way up, so that what fits pays nothing for it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.path = ""
+
+    def below(self, part: str) -> _Misfit:
+        joint = "" if not self.path or self.path.startswith("[") else "."
+        self.path = f"{part}{joint}{self.path}"
+        return self
+
+
+def _unexpected(expected: str, value: Any) -> _Misfit:
+    return _Misfit(f"Expected {expected}, got {type(value).__name__}.")
+
+
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))
 
 
-def _decode(kind: Any, value: Any, path: str) -> Any:
+def _reader(kind: Any) -> Reader:
+    """Reads values of this kind. Looking at the kind is slow, and a log batch has thousands of values."""
     origin = typing.get_origin(kind)
     if kind is Any:
-        return value
+        return lambda value: value
     if origin in (Union, types.UnionType):
-        return _decode_union(kind, value, path)
+        return _union_reader(typing.get_args(kind))
     if origin is typing.Literal:
-        return value if value in typing.get_args(kind) else _refuse(path, f"one of {typing.get_args(kind)}", value)
+        return _literal_reader(typing.get_args(kind))
     if origin in (tuple, list):
-        return _decode_sequence(kind, value, path)
+        return _sequence_reader(origin, typing.get_args(kind))
     if origin is not None and issubclass(origin, Mapping):
-        return _decode_mapping(kind, value, path)
+        return _mapping_reader(_reader(typing.get_args(kind)[1]))
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(typing.cast(type, kind), value, path)
-    return _decode_scalar(kind, value, path)
-
-
-def _decode_union(kind: Any, value: Any, path: str) -> Any:
-    choices = typing.get_args(kind)
-    if value is None and type(None) in choices:
-        return None
-    rest = [c for c in choices if c is not type(None)]
-    for choice in rest[:-1]:
-        try:
-            return _decode(choice, value, path)
-        except Invalid:
-            continue
-    return _decode(rest[-1], value, path)
-
-
-def _decode_sequence(kind: Any, value: Any, path: str) -> Any:
-    if not isinstance(value, list | tuple):
-        return _refuse(path, "a list", value)
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is list:
-        return [_decode(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value)]
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_decode(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if len(arguments) != len(value):
-        return _refuse(path, f"a list of {len(arguments)}", value)
-    return tuple(_decode(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
-
-
-def _decode_mapping(kind: Any, value: Any, path: str) -> Any:
-    if not isinstance(value, Mapping):
-        return _refuse(path, "an object", value)
-    of = typing.get_args(kind)[1]
-    return {str(k): _decode(of, v, f"{path}.{k}") for k, v in value.items()}
-
-
-def _decode_dataclass(cls: type, value: Any, path: str) -> Any:
-    if not isinstance(value, Mapping):
-        return _refuse(path, "an object", value)
-    hints = _hints(cls)
-    arguments = {}
-    for f in dataclasses.fields(cls):
-        where = f"{path}.{f.name}" if path else f.name
-        if f.name in value:
-            arguments[f.name] = _decode(hints[f.name], value[f.name], where)
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise Invalid({where: ["This field is required."]})
-    return cls(**arguments)
-
-
-def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
+        return _dataclass_reader(typing.cast(type, kind))
     if kind is datetime or kind is Decimal or (isinstance(kind, type) and issubclass(kind, Enum)):
-        read: Any = parse_time if kind is datetime else kind
-        try:
-            return read(value)
-        except (ValueError, TypeError, ArithmeticError):
-            return _refuse(path, kind.__name__, value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return _text_reader(kind)
+    return _scalar_reader(kind)
+
+
+def _union_reader(choices: tuple[Any, ...]) -> Reader:
+    optional = type(None) in choices
+    *firsts, last = [_reader(c) for c in choices if c is not type(None)]
+
+    def read(value: Any) -> Any:
+        if value is None and optional:
+            return None
+        for choice in firsts:
+            try:
+                return choice(value)
+            except _Misfit:
+                continue
+        return last(value)
+
+    return read
+
+
+def _literal_reader(choices: tuple[Any, ...]) -> Reader:
+    def read(value: Any) -> Any:
+        if value not in choices:
+            raise _unexpected(f"one of {choices}", value)
         return value
-    return _refuse(path, getattr(kind, "__name__", str(kind)), value)
+
+    return read
 
 
-def _refuse(path: str, expected: str, value: Any) -> typing.NoReturn:
-    raise Invalid({path or "non_field_errors": [f"Expected {expected}, got {type(value).__name__}."]})
+def _sequence_reader(origin: Any, kinds: tuple[Any, ...]) -> Reader:
+    if origin is tuple and not (len(kinds) == 2 and kinds[1] is Ellipsis):
+        return _row_reader([_reader(kind) for kind in kinds])
+    each = _reader(kinds[0])
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise _unexpected("a list", value)
+        found: list[Any] = []
+        try:
+            for item in value:
+                found.append(each(item))  # its length tells which item does not fit
+        except _Misfit as misfit:
+            raise misfit.below(f"[{len(found)}]") from None
+        return found if origin is list else tuple(found)
+
+    return read
+
+
+def _row_reader(readers: list[Reader]) -> Reader:
+    count = len(readers)
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise _unexpected("a list", value)
+        if len(value) != count:
+            raise _unexpected(f"a list of {count}", value)
+        index = 0
+        found = []
+        try:
+            for index, reader in enumerate(readers):
+                found.append(reader(value[index]))
+        except _Misfit as misfit:
+            raise misfit.below(f"[{index}]") from None
+        return tuple(found)
+
+    return read
+
+
+def _mapping_reader(each: Reader) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _unexpected("an object", value)
+        found = {}
+        key = None
+        try:
+            for key, item in value.items():
+                found[str(key)] = each(item)
+        except _Misfit as misfit:
+            raise misfit.below(str(key)) from None
+        return found
+
+    return read
+
+
+@cache
+def _dataclass_reader(cls: type) -> Reader:
+    parts: list[tuple[str, Reader, bool]] = []
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _unexpected("an object", value)
+        arguments = {}
+        name = ""
+        try:
+            # Not before the first use: a dataclass may hold others of its own kind.
+            for name, reader, required in parts or _parts(cls, parts):
+                if name in value:
+                    arguments[name] = reader(value[name])
+                elif required:
+                    _miss()
+        except _Misfit as misfit:
+            raise misfit.below(name) from None
+        return cls(**arguments)
+
+    return read
+
+
+def _miss() -> typing.NoReturn:
+    raise _Misfit("This field is required.")
+
+
+def _parts(cls: type, parts: list[tuple[str, Reader, bool]]) -> list[tuple[str, Reader, bool]]:
+    hints = typing.get_type_hints(cls)
+    missing = dataclasses.MISSING
+    parts[:] = [
+        (f.name, _reader(hints[f.name]), f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(cls)
+    ]
+    return parts
+
+
+def _text_reader(kind: Any) -> Reader:
+    parse: Reader = parse_time if kind is datetime else kind
+
+    def read(value: Any) -> Any:
+        try:
+            return parse(value)
+        except (ValueError, TypeError, ArithmeticError):
+            raise _unexpected(kind.__name__, value) from None
+
+    return read
+
+
+def _scalar_reader(kind: Any) -> Reader:
+    def read(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool):
+            return value
+        raise _unexpected(getattr(kind, "__name__", str(kind)), value)
+
+    return read

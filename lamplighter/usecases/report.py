@@ -11,7 +11,6 @@ from typing import Any
 
 from lamplighter import keys
 from lamplighter.contract.report import Events, EventsStored, Heartbeat, Held, Inputs, Orders, Started
-from lamplighter.contract.wire import encode
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Ran
 from lamplighter.domain.leases import Lease
@@ -150,7 +149,7 @@ def _unseen(message: Events, next_seq: int) -> Events | None:
 
 
 def _write_body(world: World, store_name: str, key: str, events: Events) -> None:
-    plain = json.dumps({"lines": encode(events.lines), "metadata": encode(events.metadata)}, ensure_ascii=False)
+    plain = json.dumps({"lines": events.lines, "metadata": events.metadata}, ensure_ascii=False)
     body = gzip.compress(plain.encode("utf-8", "surrogatepass"), compresslevel=1, mtime=0)
     try:
         world.stores.named(store_name).put(key, io.BytesIO(body), size=len(body))

@@ -113,7 +113,10 @@ def blueprint(steps: dict[str, str]) -> bytes:
 def archive(files: dict[str, bytes]) -> bytes:
     """The files as a tar.gz."""
     out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+    with (
+        gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
