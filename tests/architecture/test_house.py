@@ -59,7 +59,7 @@ def test_every_adapter_in_the_catalogue_is_held_to_the_promises_of_its_port(port
     suite = "".join(path.read_text() for path in (ROOT / "tests" / "conformance").glob("*.py"))
 
     missing = [
-        n for n, place in CATALOGUE[port].items() if place.partition(":")[2] not in suite and f'"{n}"' not in suite
+        n for n, place in CATALOGUE[port].items() if place.partition(":")[2] not in suite and f'"{n}' not in suite
     ]
 
     assert (ROOT / "tests" / "conformance" / SUITES[port]).exists()
