@@ -54,7 +54,7 @@ def decode(cls: type[T], value: Any) -> T:
 
 def format_time(moment: datetime) -> str:
     """Fixed width, so that times sort as text: `2026-01-05T10:00:00.000000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -11,15 +11,11 @@ from lamplighter.intents import intend, record
 from lamplighter.records import find, find_many, need, new, walk
 from lamplighter.world import World
 
-MAX_QUEUE_COUNTED = 1000
-"""No environment starts more machines than this at once, so counting further would tell nothing new."""
 
-
-def facts(environment_id: str, *, world: World) -> tuple[int, list[Machine]]:
-    """How many executions wait (counted up to MAX_QUEUE_COUNTED), and the machines that are not gone."""
-    queued = len(world.metadata.query(keys.queue(environment_id), limit=MAX_QUEUE_COUNTED).records)
+def machines_of(environment_id: str, *, world: World) -> list[Machine]:
+    """Those that are not gone."""
     ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment_id))]
-    return queued, [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
+    return [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
 
 
 def ensure_capacity(environment_id: str, *, world: World) -> Action | None:
@@ -38,7 +34,10 @@ def ensure_capacity(environment_id: str, *, world: World) -> Action | None:
 
 def decide(environment: Environment, *, world: World) -> Action:
     """What the environment needs now, without doing it."""
-    queued, machines = facts(environment.id, world=world)
+    machines = machines_of(environment.id, world=world)
+    # Counting on beyond a full house would change nothing, and queues grow long.
+    most = max(1, environment.max_machines + len(machines))
+    queued = len(world.metadata.query(keys.queue(environment.id), limit=most).records)
     pool = find(world.metadata, Pool, keys.capacity(environment.id))
     policy = Policy(environment.enabled, environment.max_machines)
     return plan(queued, machines, policy, pool.value if pool else Pool(), world.now())

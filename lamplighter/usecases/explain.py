@@ -14,9 +14,12 @@ from lamplighter.domain.machines import MachineState
 from lamplighter.domain.projects import Principal
 from lamplighter.records import find
 from lamplighter.usecases.browse import own_execution
-from lamplighter.usecases.ensure_capacity import decide, facts
+from lamplighter.usecases.ensure_capacity import decide, machines_of
 from lamplighter.usecases.submit_execution import queue_key
 from lamplighter.world import World
+
+AHEAD_COUNTED = 100
+"""Whoever has more before them need not know how many: every look at a waiting execution counts them anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ def why_waiting(execution: Execution, *, world: World) -> Explanation:
     reasons = [*_environment(environment.value), *_machines(environment.value, world)]
     ahead = _ahead(execution, world)
     if ahead:
-        waits = "1 execution waits" if ahead == 1 else f"{ahead} executions wait"
+        count = f"{ahead} or more" if ahead == AHEAD_COUNTED else str(ahead)
+        waits = "1 execution waits" if ahead == 1 else f"{count} executions wait"
         text = f"{waits} before it in the queue of {environment.value.name}"
         reasons.append(Reason("queue_position", text, {"ahead": ahead}, "They go first, or raise its priority."))
     return Explanation(execution.status.value, tuple(reasons))
@@ -93,7 +97,7 @@ def _environment(environment: Environment) -> list[Reason]:
 
 
 def _machines(environment: Environment, world: World) -> list[Reason]:
-    _, machines = facts(environment.id, world=world)
+    machines = machines_of(environment.id, world=world)
     by_state = {state: sum(m.state is state for m in machines) for state in MachineState}
     booting, busy = by_state[MachineState.REQUESTED], by_state[MachineState.BUSY]
     draining = by_state[MachineState.DRAINING]
@@ -124,4 +128,4 @@ def _machines(environment: Environment, world: World) -> list[Reason]:
 
 def _ahead(execution: Execution, world: World) -> int:
     key = queue_key(execution)
-    return len(world.metadata.query(key.partition, before=key.sort, limit=1000).records)
+    return len(world.metadata.query(key.partition, before=key.sort, limit=AHEAD_COUNTED).records)
