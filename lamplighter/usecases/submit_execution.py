@@ -15,7 +15,7 @@ from lamplighter.domain.projects import Commit, Principal, Project
 from lamplighter.errors import Invalid
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, Key, Put, StepPlan, Write
-from lamplighter.records import Stored, again_on_conflict, find, new
+from lamplighter.records import Stored, again_on_conflict, find, new, taking_turns
 from lamplighter.usecases.access import need_project
 from lamplighter.usecases.check_order import SubmitExecution, check_order, upload_store_of
 from lamplighter.usecases.commits import get_commit
@@ -91,21 +91,22 @@ def queue_plan(
     )
     check_order(order, plan, environment)
     upload_store = upload_store_of(project, plan, world=world)
-    counter = world.metadata.get(keys.counter(project.id))
-    number = (counter.value["last"] if counter else 0) + 1
-    execution = _execution(principal, order, project, commit, plan, environment, number, world)
-    execution = replace(execution, upload_store=upload_store)
-    writes = [within.unchanged(), *_writes(execution, world)]
-    writes.append(Put(keys.counter(project.id), {"last": number}, counter.version if counter else ABSENT))
-    key, digest = idempotency
-    if key:
+    with taking_turns(project.id):
+        counter = world.metadata.get(keys.counter(project.id))
+        number = (counter.value["last"] if counter else 0) + 1
+        execution = _execution(principal, order, project, commit, plan, environment, number, world)
+        execution = replace(execution, upload_store=upload_store)
+        writes = [within.unchanged(), *_writes(execution, world)]
+        writes.append(Put(keys.counter(project.id), {"last": number}, counter.version if counter else ABSENT))
+        key, digest = idempotency
+        if key:
+            writes.append(
+                new(keys.idempotency(principal.organisation_id, key), {"execution_id": execution.id, "digest": digest})
+            )
         writes.append(
-            new(keys.idempotency(principal.organisation_id, key), {"execution_id": execution.id, "digest": digest})
+            record(world, project.organisation_id, principal.username, "execution.submit", execution.id, step=plan.step)
         )
-    writes.append(
-        record(world, project.organisation_id, principal.username, "execution.submit", execution.id, step=plan.step)
-    )
-    world.metadata.transact(writes)
+        world.metadata.transact(writes)
     world.nudge()
     return execution
 
