@@ -1,8 +1,8 @@
 """Accepted orders and heartbeats a second over HTTP, from 8 kept-alive connections; floor: bare uvicorn with one durable commit.
 
 An order is one transaction of about ten records, a heartbeat one of one record; both are on the disk when they are answered.
-The clients share the machine's cores with the server, and a queue of thousands is there in the end. Goals: a third of the
-floor for orders, half of it for heartbeats.
+The clients share the machine's cores with the server, and some thousand executions are queued in the end. Goal: an order costs
+at most 1 ms of a core, with all that follows from it (state machine, capacity, sweeps).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.e2e.server import RunningServer, until
 
 CLIENTS = 8
 SECONDS = 8.0
-ORDERS_SHARE, BEATS_SHARE = 1 / 3, 1 / 2
+ORDER_MS = 1.0
 Call = Callable[[], object]
 
 
@@ -121,10 +121,9 @@ def main() -> None:
         order_cpu = (cpu_seconds(running.pid) - used) / (taken * SECONDS)
     print(f"{f'{CLIENTS} connections':44} {'/s':>7} {'of floor':>9} {'server ms':>10}  goal")
     print(f"{'bare uvicorn, one durable commit (floor)':44} {least:7.0f} {1:9.2f}")
-    rows = (("heartbeats", beats, beat_cpu, BEATS_SHARE), ("orders", taken, order_cpu, ORDERS_SHARE))
-    for name, per_second, cpu, goal in rows:
-        share = per_second / least
-        print(f"{name:44} {per_second:7.0f} {share:9.2f} {cpu * 1000:10.2f}  {goal:.2f} {verdict(share >= goal)}")
+    print(f"{'heartbeats':44} {beats:7.0f} {beats / least:9.2f} {beat_cpu * 1000:10.2f}")
+    told = f"{ORDER_MS:.0f} ms {verdict(order_cpu * 1000 <= ORDER_MS)}"
+    print(f"{'orders':44} {taken:7.0f} {taken / least:9.2f} {order_cpu * 1000:10.2f}  {told}")
 
 
 if __name__ == "__main__":
