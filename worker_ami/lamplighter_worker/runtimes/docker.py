@@ -34,6 +34,7 @@ class DockerRuntime:
     def __init__(self, engine: Engine) -> None:
         self.detail = f"docker {engine.version}" + (", GPUs" if engine.gpus else "")
         self._gpus = engine.gpus
+        self._gateway: str | None = None
 
     def visible(self, directory: Path) -> dict[str, str]:  # noqa: ARG002 - the same for every run
         return {name: f"{HOME}/{name}" for name in DIRECTORIES}
@@ -42,6 +43,11 @@ class DockerRuntime:
         return {}
 
     def gateway(self) -> str | None:
+        # Asked once: only an engine that is set up anew changes it, and no run survives that.
+        self._gateway = self._gateway or self._bridge_address()
+        return self._gateway
+
+    def _bridge_address(self) -> str | None:
         network = inspect("network", "bridge") or {}
         configs = (network.get("IPAM") or {}).get("Config") or []
         told = [str(config["Gateway"]) for config in configs if config.get("Gateway")]
