@@ -36,7 +36,9 @@ def main() -> None:
     print(f"{'boto3 + one DynamoDB client':34} {floor * 1000:6.0f} {1:6.2f}")
     for name, (_, goal) in DOORS.items():
         ratio = (taken[name] - bare) / floor
-        print(f"{name:34} {(taken[name] - bare) * 1000:6.0f} {ratio:6.2f}  {goal:.2f} {'met' if ratio <= goal else 'MISSED'}")
+        print(
+            f"{name:34} {(taken[name] - bare) * 1000:6.0f} {ratio:6.2f}  {goal:.2f} {'met' if ratio <= goal else 'MISSED'}"
+        )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def test_a_step_runs_in_its_repository_and_its_end_is_told(control: Control, age
     assert execution.started is not None
     assert execution.started.runtime == "process"
     assert control.farewells == ["drained"]
-    assert any(line.startswith("No container: on this machine steps run as plain processes") for line in execution.status)
+    assert any(
+        line.startswith("No container: on this machine steps run as plain processes") for line in execution.status
+    )
 
 
 def test_a_failing_step_is_an_error_with_its_exit_code_and_its_outputs(control: Control, agent: Agent) -> None:
