@@ -39,6 +39,7 @@ from lamplighter.errors import AlreadyWritten
 from lamplighter.ports import Metadata, Store
 from lamplighter.records import find, find_many, need, walk
 from lamplighter.usecases import machines, report, store_outputs
+from lamplighter.usecases.check_order import SubmitExecution
 from lamplighter.usecases.commits import Package, import_package
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.environments import resolve_environment
@@ -47,7 +48,6 @@ from lamplighter.usecases.initialise import initialise
 from lamplighter.usecases.lease_job import lease_job
 from lamplighter.usecases.projects import create_project
 from lamplighter.usecases.sessions import machine_of, register_machine
-from lamplighter.usecases.check_order import SubmitExecution
 from lamplighter.usecases.submit_execution import submit_execution
 from lamplighter.usecases.sweep import SweepReport, sweep
 from lamplighter.usecases.workflow_tasks import perform
