@@ -13,12 +13,11 @@ from lamplighter import keys
 from lamplighter.contract.report import NewOutput, Orders, OutputStored, OutputTarget
 from lamplighter.domain.data import Datum, alias_in, tags_in
 from lamplighter.domain.executions import Execution
-from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import Machine
 from lamplighter.errors import Invalid, NotFound
 from lamplighter.intents import intend
 from lamplighter.ports import Write
-from lamplighter.records import Stored, again_on_conflict, find, need, new, taking_turns
+from lamplighter.records import again_on_conflict, find, need, new
 from lamplighter.usecases.compose_job import call_of
 from lamplighter.usecases.report import held, orders
 from lamplighter.world import World
@@ -58,32 +57,25 @@ def output_stored(
 ) -> Orders:
     """The bytes are up: from here the datum is listed. Raises `Invalid` when the store does not have them in full."""
     lease = held(machine, execution_id, message, world=world)
+    execution = need(world.metadata, Execution, keys.execution(execution_id), "this execution")
     stored = need(world.metadata, Datum, keys.datum(output_id), "this output")
-    if stored.value.execution_id != execution_id:
-        raise NotFound("this output does not exist")
-    if not stored.value.stored:
-        _refuse_missing_bytes(stored.value, world)
-    with taking_turns(execution_id):  # an agent stores several files at once, and the execution counts them
-        execution = need(world.metadata, Execution, keys.execution(execution_id), "this execution")
-        if not stored.value.stored:
-            _list(stored, execution, lease, world)
-    return orders(execution.value, world=world)
-
-
-def _list(stored: Stored[Datum], execution: Stored[Execution], lease: Stored[Lease], world: World) -> None:
     datum = stored.value
+    if datum.execution_id != execution_id:
+        raise NotFound("this output does not exist")
+    if datum.stored:
+        return orders(execution.value, world=world)
+    _refuse_missing_bytes(datum, world)
     writes: list[Write] = [
         lease.unchanged(),
         stored.becomes(replace(datum, stored=True, aliases=_aliases(datum))),
         new(keys.datum_in_project(datum.project_id, datum.id), {"datum_id": datum.id}),
         execution.becomes(replace(execution.value, n_outputs=execution.value.n_outputs + 1, mtime=world.now())),
     ]
-    alias = alias_in(datum.metadata)
-    if alias:
+    if alias := alias_in(datum.metadata):
         writes.append(intend(world, "set_alias", project_id=datum.project_id, name=alias, datum_id=datum.id))
     world.metadata.transact(writes)
-    if alias:
-        world.nudge()
+    world.nudge()
+    return orders(execution.value, world=world)
 
 
 @again_on_conflict
