@@ -131,8 +131,8 @@ class Events:
 
     epoch: Epoch
     first_seq: int
-    lines: tuple[tuple[int, int, str], ...]
-    metadata: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    lines: tuple[tuple[int, int, str], ...] = field(repr=False)
+    metadata: tuple[tuple[int, Mapping[str, Any]], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
