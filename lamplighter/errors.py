@@ -13,6 +13,10 @@ class LamplighterError(Exception):
 
     code = "error"
 
+    def told(self) -> str:
+        """The failure in one line for a log or a status: everything that is needed to know what it is about."""
+        return str(self)
+
 
 class Invalid(LamplighterError):
     """What was sent cannot be accepted; nothing was changed.
@@ -27,6 +31,15 @@ class Invalid(LamplighterError):
         self.fields = {name: tuple(messages) for name, messages in fields.items()}
         texts = [m if isinstance(m, str) else m[0] for messages in self.fields.values() for m in messages]
         super().__init__("; ".join(texts))
+
+    def told(self) -> str:
+        """With the names of the faulty fields, which the messages alone leave out."""
+        named = [
+            (name, message if isinstance(message, str) else message[0])
+            for name, messages in self.fields.items()
+            for message in messages
+        ]
+        return "; ".join(text if name == "non_field_errors" else f"{name}: {text}" for name, text in named)
 
     @classmethod
     def because(cls, message: str, code: str | None = None) -> Invalid:

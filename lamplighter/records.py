@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from lamplighter.contract.wire import decode, encode
-from lamplighter.errors import Conflict, NotFound
+from lamplighter.errors import Conflict, Invalid, NotFound
 from lamplighter.ports import ABSENT, Check, Delete, Key, Metadata, Put, Record
 
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 TRIES = 12
 """Each try reads anew; with a dozen, writers that meet by chance all get through and a real fault still surfaces."""
@@ -63,9 +66,18 @@ def need(metadata: Metadata, kind: type[T], key: Key, what: str) -> Stored[T]:
 
 
 def find_many(metadata: Metadata, kind: type[T], keys: Sequence[Key]) -> list[Stored[T]]:
-    """The values that exist, in the order of `keys`."""
+    """The values that exist, in the order of `keys`. A record that cannot be read is named in the log and left out:
+    one such must not hide all others.
+    """
     records = metadata.get_many(keys)
-    return [_stored(kind, records[key]) for key in keys if key in records]
+    found = []
+    for key in keys:
+        if key in records:
+            try:
+                found.append(_stored(kind, records[key]))
+            except Invalid as error:
+                _log.error("the record %s/%s is no %s: %s", key.partition, key.sort, kind.__name__, error.told())
+    return found
 
 
 def walk(metadata: Metadata, partition: str, *, prefix: str = "", newest_first: bool = False) -> Iterator[Record]:

@@ -31,9 +31,13 @@ class Pool:
         """A machine is gone. One that never registered makes the pool pause, each time for longer."""
         left = replace(self, count=max(0, self.count - 1))
         if machine.registered_at:
-            return replace(left, failures=0, not_before=None, last_failure="")
+            return left.forgiven()
         pause = min(timedelta(seconds=2.0 ** min(self.failures, 10)), LONGEST_PAUSE)
         return replace(left, failures=self.failures + 1, not_before=now + pause, last_failure=why)
+
+    def forgiven(self) -> Pool:
+        """What failed before says nothing of the next launch: one succeeded, or the environment was changed."""
+        return replace(self, failures=0, not_before=None, last_failure="")
 
 
 @dataclass(frozen=True, slots=True)

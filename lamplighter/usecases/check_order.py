@@ -9,8 +9,10 @@ from typing import Any
 from lamplighter.contract import expressions
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import Project
+from lamplighter.domain.runtime_config import read_runtime_config
 from lamplighter.errors import Invalid, NotFound
 from lamplighter.ports import StepPlan
+from lamplighter.usecases import bounds
 from lamplighter.world import World
 
 MAX_TITLE = 1000
@@ -58,6 +60,10 @@ def check_order(order: SubmitExecution, plan: StepPlan, environment: Environment
         faults["time_limit"] = ["Seconds, from 0 (none) to 100000000."]
     if not -(10**6) <= order.priority <= 10**6:
         faults["priority"] = ["A whole number from -1000000 to 1000000."]
+    try:
+        read_runtime_config(bounds.json_object("runtime_config", order.runtime_config))
+    except Invalid as error:
+        faults |= {name: [str(error)] for name in error.fields}
     groups = sorted({*order.environment_variable_groups, *plan.environment_variable_groups})
     if groups:
         names = ", ".join(groups)[:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lamplighter import keys
@@ -11,6 +12,7 @@ from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.projects import Commit, Project, User
+from lamplighter.domain.runtime_config import RuntimeConfig, read_runtime_config
 from lamplighter.errors import NotFound
 from lamplighter.ports import Target
 from lamplighter.records import find
@@ -27,7 +29,7 @@ def compose_job(execution: Execution, lease: Lease, job_token: str, *, world: Wo
     environment = find(world.metadata, Environment, keys.environment(execution.environment_id))
     secrets = _secrets(execution, world)
     login = login_for(execution.organisation_id, execution.image, world=world)
-    debug = execution.runtime_config.get("remote_debug") or {}
+    asked = read_runtime_config(execution.runtime_config)
     return Job(
         execution_id=execution.id,
         project_id=execution.project_id,
@@ -45,12 +47,12 @@ def compose_job(execution: Execution, lease: Lease, job_token: str, *, world: Wo
             "runtime": dict(execution.runtime_config),
             "api": _api_json(execution, job_token, world),
         },
-        limits=_limits(execution, environment.value if environment else None),
+        limits=_limits(execution, asked, environment.value if environment else None),
         stop_condition=execution.stop_expression,
         secrets=(*secrets.values(), *((login.password,) if login else ())),
         registry=login,
-        debug_port=debug.get("debug_port"),
-        debug_key=debug.get("debug_key"),
+        debug_port=asked.debug_port,
+        debug_key=asked.debug_key,
     )
 
 
@@ -80,20 +82,21 @@ def _secrets(execution: Execution, world: World) -> dict[str, str]:
     return values
 
 
-def _limits(execution: Execution, environment: Environment | None) -> Limits:
+def _limits(execution: Execution, asked: RuntimeConfig, environment: Environment | None) -> Limits:
     options = environment.options if environment else {}
-    workload = execution.runtime_config.get("kubernetes", {}).get("containers", {}).get("workload", {})
-    limits = (workload.get("resources") or {}).get("limits") or {}
-    memory = limits.get("memory") or options.get("memory_mib")
-    cpus = limits.get("cpu") or options.get("cpus")
     return Limits(
         time_limit=execution.time_limit,
         no_output_timeout=execution.no_output_timeout or DEFAULT_NO_OUTPUT_SECONDS,
-        stop_grace=int(options.get("stop_grace", 15)),
-        memory_mib=int(memory) if isinstance(memory, int | float) else None,
-        cpus=float(cpus) if isinstance(cpus, int | float) else None,
-        pids=int(options.get("pids", 4096)),
+        stop_grace=_option(options, "stop_grace") or 15,
+        memory_mib=asked.memory_mib or _option(options, "memory_mib"),
+        cpus=asked.cpus or _option(options, "cpus"),
+        pids=_option(options, "pids") or 4096,
     )
+
+
+def _option(options: Mapping[str, Any], name: str) -> int | None:
+    value = options.get(name)
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
 def _execution_json(execution: Execution, project: Project | None, environment: Any, world: World) -> dict[str, Any]:

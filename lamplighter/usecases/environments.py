@@ -10,6 +10,7 @@ from typing import Any
 
 from lamplighter import keys
 from lamplighter.contract.wire import decode, encode
+from lamplighter.domain.capacity import Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import Principal, Project
 from lamplighter.errors import Invalid, NotFound
@@ -35,6 +36,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "per_user_queue_quota": (0, 10**6),
     "per_hour_price_usd": (0, 10**6),
 }
+_LOCAL_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "runtime": ("auto", "docker", "process"),
+    "input_networks": ("public", "private", "any"),
+}
+"""Options of the cloud "local" that would fail every launch if they were anything else."""
 
 
 def list_environments(principal: Principal | None, *, world: World) -> list[Environment]:
@@ -47,11 +53,13 @@ def list_environments(principal: Principal | None, *, world: World) -> list[Envi
 
 
 def get_environment(principal: Principal | None, id_or_slug: str, *, world: World) -> Environment:
-    """The environment with this id or slug. Raises `NotFound`."""
-    for environment in list_environments(principal, world=world):
+    """The environment with this id or slug. Raises `NotFound` naming those there are."""
+    there = list_environments(principal, world=world)
+    for environment in there:
         if id_or_slug in (environment.id, environment.slug):
             return environment
-    raise NotFound("this environment does not exist")
+    slugs = ", ".join(environment.slug for environment in there) or "none"
+    raise NotFound(f'There is no environment "{id_or_slug[:100]}"; there are: {slugs[:500]}.')
 
 
 def resolve_environment(
@@ -121,7 +129,9 @@ def rows_of_new_environment(environment: Environment) -> list[Put]:
 def update_environment(
     principal: Principal | None, slug: str, changes: Mapping[str, Any], *, world: World
 ) -> Environment:
-    """Change fields; slug and cloud are for ever. Changing nothing is no error. Whoever waits is looked at again.
+    """Change fields; slug and cloud are for ever. Changing nothing is no error.
+
+    Whoever waits is looked at again, at once: a pause after launches that failed is over.
 
     Raises `Forbidden` unless an admin calls, `NotFound`, `Invalid`.
     """
@@ -131,9 +141,10 @@ def update_environment(
     if changed == stored.value:
         return changed
     trace = record(world, changed.organisation_id, actor(principal), "environment.update", changed.id, **_told(changes))
-    world.metadata.transact(
-        [stored.becomes(changed), intend(world, "ensure_capacity", environment_id=changed.id), trace]
-    )
+    pool = find(world.metadata, Pool, keys.capacity(changed.id))
+    pause = [pool.becomes(pool.value.forgiven())] if pool and pool.value.failures else []
+    again = intend(world, "ensure_capacity", environment_id=changed.id)
+    world.metadata.transact([stored.becomes(changed), *pause, again, trace])
     world.nudge()
     return changed
 
@@ -159,12 +170,15 @@ def _checked(base: Mapping[str, Any], fields: Mapping[str, Any], allowed: tuple[
     given = {name: str(v)[:40] if name == "per_hour_price_usd" else encode(v) for name, v in fields.items()}
     environment: Environment = decode(Environment, {**base, **given})
     _check_ranges(environment)
+    options = bounds.json_object("options", environment.options)
+    if environment.cloud == "local":
+        _check_local(options)
     return replace(
         environment,
         name=bounds.line("name", environment.name, most=100, least=1),
         description=bounds.text("description", environment.description, most=bounds.DESCRIPTION),
         gpu_spec=bounds.line("gpu_spec", environment.gpu_spec, most=bounds.NAME),
-        options=bounds.json_object("options", environment.options),
+        options=options,
     )
 
 
@@ -178,6 +192,16 @@ def _check_ranges(environment: Environment) -> None:
             faults[name] = [f"A number from {least:g} to {most:g}."]
     if faults:
         raise Invalid(faults)
+
+
+def _check_local(options: Mapping[str, Any]) -> None:
+    faults = [
+        f"{name} must be one of {', '.join(choices)}."
+        for name, choices in _LOCAL_CHOICES.items()
+        if options.get(name, choices[0]) not in choices
+    ]
+    if faults:
+        raise Invalid({"options": faults})
 
 
 def _told(fields: Mapping[str, Any]) -> dict[str, Any]:

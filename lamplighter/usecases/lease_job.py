@@ -11,10 +11,12 @@ from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Status
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.errors import Invalid, LamplighterError, NotFound
 from lamplighter.intents import intend, record
 from lamplighter.ports import Write
 from lamplighter.records import Stored, again_on_conflict, find
 from lamplighter.usecases.compose_job import compose_job
+from lamplighter.usecases.finish_execution import conclusion
 from lamplighter.usecases.sessions import digest, fresh_token, machine_of
 from lamplighter.usecases.status_events import status_event
 from lamplighter.usecases.submit_execution import queue_key
@@ -22,6 +24,9 @@ from lamplighter.world import World
 
 LOOK_AHEAD = 20
 """Queue entries read per claim: the cost of a claim does not depend on the length of the queue."""
+
+COMPOSING_FAULTS = (Invalid, NotFound, TypeError, ValueError, KeyError, AttributeError)
+"""Faults of the execution itself; a store or a secret that does not answer is none of them."""
 
 SEEN_EVERY = timedelta(seconds=10)
 """How often an idle machine's asking is written down."""
@@ -101,6 +106,15 @@ def _grant(
         job_token_sha256=digest(token),
     )
     taken = execution.value.leased(granted.n, now)
+    try:
+        job = compose_job(taken, granted, token, world=world)
+    except COMPOSING_FAULTS as error:
+        # No machine could ever run it: it ends here, and does not hold up what waits behind it.
+        why = error.told() if isinstance(error, LamplighterError) else f"{type(error).__name__}: {error}"
+        ended = execution.value.ended(Status.ERROR, f"It cannot be run: {why}"[:500], now)
+        world.metadata.transact(conclusion(execution, ended, lease, world))
+        world.nudge()
+        return Offer("wait", wait_seconds=0.0)
     world.metadata.transact(
         [
             machine.becomes(machine.value.working(taken.id, claim.claim_id, now)),
@@ -118,7 +132,7 @@ def _grant(
             ),
         ]
     )
-    return Offer("work", compose_job(taken, granted, token, world=world))
+    return Offer("work", job)
 
 
 def _rest(stored: Stored[Machine], environment: Environment, world: World) -> Offer:

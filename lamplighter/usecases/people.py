@@ -117,7 +117,8 @@ def set_password(principal: Principal | None, user_id: str, password: str, *, wo
 def set_enabled(principal: Principal | None, user_id: str, enabled: bool, *, world: World) -> User:
     """Let somebody in again, or keep them out with all their tokens. Repeatable.
 
-    Raises `Forbidden` unless an admin calls, and `Invalid` for oneself: somebody must stay who can let others in.
+    Raises `Forbidden` unless an admin calls, and `Invalid` for oneself and for the last enabled administrator: somebody
+    must stay who can let others in.
     """
     need_admin(principal, "enable or disable users")
     stored = _need_user(principal, user_id, world)
@@ -127,9 +128,9 @@ def set_enabled(principal: Principal | None, user_id: str, enabled: bool, *, wor
         raise Invalid({"enabled": ["You cannot disable yourself: ask another administrator."]})
     user = replace(stored.value, enabled=enabled)
     action = "user.enable" if enabled else "user.disable"
-    world.metadata.transact(
-        [stored.becomes(user), record(world, user.organisation_id, actor(principal), action, user_id)]
-    )
+    trace = record(world, user.organisation_id, actor(principal), action, user_id)
+    relied_on = [] if enabled or user.role != "admin" else [_another_admin(user, world).unchanged()]
+    world.metadata.transact([stored.becomes(user), trace, *relied_on])
     return user
 
 
@@ -189,8 +190,19 @@ def _acceptable(password: str) -> str:
 
 
 def _users_of(organisation_id: str, world: World) -> list[User]:
+    return [stored.value for stored in _stored_users_of(organisation_id, world)]
+
+
+def _stored_users_of(organisation_id: str, world: World) -> list[Stored[User]]:
     rows = walk(world.metadata, keys.user_in(organisation_id, "-").partition)
-    return [u.value for u in find_many(world.metadata, User, [keys.user(row.key.sort) for row in rows])]
+    return find_many(world.metadata, User, [keys.user(row.key.sort) for row in rows])
+
+
+def _another_admin(user: User, world: World) -> Stored[User]:
+    for other in _stored_users_of(user.organisation_id, world):
+        if other.value.id != user.id and other.value.enabled and other.value.role == "admin":
+            return other
+    raise Invalid({"enabled": [f"{user.username} is the last enabled administrator: add or enable another one first."]})
 
 
 def _need_user(principal: Principal | None, user_id: str, world: World) -> Stored[User]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -15,7 +16,7 @@ from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Ran
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import Machine
-from lamplighter.errors import AlreadyWritten, Invalid, SequenceGap
+from lamplighter.errors import AlreadyWritten, Invalid, LamplighterError, SequenceGap, Throttled, Unavailable
 from lamplighter.ports import Write
 from lamplighter.records import Stored, again_on_conflict, find, need, new
 from lamplighter.usecases.compose_job import code_of
@@ -28,6 +29,7 @@ MAX_LATEST_BYTES = 100_000
 """Latest metadata values live in the execution's own record; beyond this, new keys are left to the segments."""
 
 DEFAULT_LEASE_SECONDS = 900
+WAITING_FOR_STORE = "Waiting for the store"
 
 
 def held(machine: Machine, execution_id: str, claimed: Held | Any, *, world: World) -> Stored[Lease]:
@@ -97,7 +99,11 @@ def store_events(machine: Machine, execution_id: str, message: Events, *, world:
     fresh = replace(unseen, lines=_rising(unseen.lines, lease.value.last_event_time))
     store_name = world.stores.default
     body_key = f"logs/{execution_id}/{fresh.first_seq:012d}-{lease.value.epoch}-{world.new_id()}.json.gz"
-    _write_body(world, store_name, body_key, fresh)
+    try:
+        _write_body(world, store_name, body_key, fresh)
+    except (Unavailable, Throttled) as error:
+        _tell_of_store(execution, f"{WAITING_FOR_STORE} {store_name}: {error}"[:500], world)
+        raise
     next_seq = fresh.first_seq + len(fresh.lines)
     segment = {
         "count": len(fresh.lines),
@@ -110,9 +116,12 @@ def store_events(machine: Machine, execution_id: str, message: Events, *, world:
         lease.becomes(replace(lease.value, next_seq=next_seq, last_event_time=fresh.lines[-1][0])),
         new(keys.segment(execution_id, fresh.first_seq), segment),
     ]
-    if fresh.metadata:
+    answered = execution.value.status_detail.startswith(WAITING_FOR_STORE)
+    if fresh.metadata or answered:
         latest = _latest(execution.value.latest_metadata, fresh)
-        writes.append(execution.becomes(replace(execution.value, latest_metadata=latest, mtime=world.now())))
+        detail = "" if answered else execution.value.status_detail
+        now_known = replace(execution.value, latest_metadata=latest, status_detail=detail, mtime=world.now())
+        writes.append(execution.becomes(now_known))
     world.metadata.transact(writes)
     return EventsStored(next_seq, orders(execution.value, world=world))
 
@@ -156,6 +165,13 @@ def _write_body(world: World, store_name: str, key: str, events: Events) -> None
     except AlreadyWritten:
         # The key holds a fresh id: only our own repeated call can have written it.
         return
+
+
+def _tell_of_store(execution: Stored[Execution], detail: str, world: World) -> None:
+    """Whoever looks is told why nothing moves; a lost race for saying so matters to nobody."""
+    if execution.value.status_detail != detail:
+        with contextlib.suppress(LamplighterError):
+            world.metadata.transact([execution.becomes(replace(execution.value, status_detail=detail))])
 
 
 def _latest(known: Mapping[str, Any], events: Events) -> dict[str, Any]:

@@ -7,11 +7,12 @@ import json
 from dataclasses import replace
 
 from lamplighter import keys
-from lamplighter.contract.wire import encode
+from lamplighter.contract.wire import decode, encode
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, ExecutionInput, Status
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.projects import Commit, Principal, Project
+from lamplighter.domain.runtime_config import read_runtime_config
 from lamplighter.errors import Invalid
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, Key, Put, StepPlan, Write
@@ -95,7 +96,8 @@ def queue_plan(
         counter = world.metadata.get(keys.counter(project.id))
         number = (counter.value["last"] if counter else 0) + 1
         execution = _execution(principal, order, project, commit, plan, environment, number, world)
-        execution = replace(execution, upload_store=upload_store)
+        # What could not be read again must not be stored: one such record would be in everybody's way.
+        execution = decode(Execution, encode(replace(execution, upload_store=upload_store)))
         writes = [within.unchanged(), *_writes(execution, world)]
         writes.append(Put(keys.counter(project.id), {"last": number}, counter.version if counter else ABSENT))
         key, digest = idempotency
@@ -124,8 +126,8 @@ def _execution(
     now = world.now()
     variables, secrets = _variables(order, project, plan)
     time_limit = order.time_limit if order.time_limit is not None else plan.time_limit
-    runtime_config = dict(order.runtime_config)
-    autorestart = order.autorestart if order.autorestart is not None else runtime_config.get("autorestart")
+    asked = read_runtime_config(order.runtime_config)
+    autorestart = order.autorestart if order.autorestart is not None else asked.autorestart
     return Execution(
         id=world.new_id(),
         organisation_id=project.organisation_id,
@@ -154,9 +156,9 @@ def _execution(
         inputs=_inputs(principal, project, plan, world),
         environment_variables=variables,
         secret_variables=secrets,
-        runtime_config=runtime_config,
+        runtime_config=dict(order.runtime_config),
         time_limit=time_limit or None,
-        no_output_timeout=runtime_config.get("no_output_timeout") or plan.no_output_timeout,
+        no_output_timeout=asked.no_output_timeout or plan.no_output_timeout,
         stop_expression=order.stop_expression or plan.stop_condition,
         autorestart=bool(plan.autorestart if autorestart is None else autorestart),
         needs=dict(plan.resources),

@@ -51,15 +51,22 @@ def sweep(*, world: World) -> SweepReport:
     report = SweepReport()
     clouds = _described(world, report)
     for row in list(walk(world.metadata, keys.ENVIRONMENTS)):
-        environment = find(world.metadata, Environment, keys.environment(str(row.value["environment_id"])))
-        if not environment:
-            continue
-        _sweep_executions(environment.value, report, world)
-        _sweep_machines(environment.value, clouds.get(environment.value.cloud), report, world)
-        _try(report, partial(ensure_capacity, environment.value.id, world=world))
+        _try(report, partial(_sweep_environment, str(row.value["environment_id"]), clouds, report, world))
     _reap_orphans(clouds, report, world)
     report.delivered = deliver_outbox(world=world)
     return report
+
+
+def _sweep_environment(
+    environment_id: str, clouds: dict[str, dict[str, CloudMachine]], report: SweepReport, world: World
+) -> None:
+    environment = find(world.metadata, Environment, keys.environment(environment_id))
+    if not environment:
+        return
+    for row in list(walk(world.metadata, keys.live_of_environment(environment_id))):
+        _try(report, partial(_sweep_execution, row.key.sort, report, world))
+    _sweep_machines(environment.value, clouds.get(environment.value.cloud), report, world)
+    ensure_capacity(environment_id, world=world)
 
 
 def _described(world: World, report: SweepReport) -> dict[str, dict[str, CloudMachine]]:
@@ -72,18 +79,16 @@ def _described(world: World, report: SweepReport) -> dict[str, dict[str, CloudMa
     return found
 
 
-def _sweep_executions(environment: Environment, report: SweepReport, world: World) -> None:
-    """Whatever is live waits in the queue, or is held; and its state machine knows of it."""
-    for row in list(walk(world.metadata, keys.live_of_environment(environment.id))):
-        execution = find(world.metadata, Execution, keys.execution(row.key.sort))
-        lease = find(world.metadata, Lease, keys.lease(row.key.sort))
-        if not execution or not lease:
-            continue
-        if not lease.value.held and execution.value.status is Status.QUEUED:
-            _try(report, partial(_requeue_if_missing, execution, report, world))
-        if not world.metadata.get(keys.workflow_token(execution.value.id)):
-            name, argument = f"execution-{execution.value.id}", {"execution_id": execution.value.id}
-            _try(report, partial(world.workflow.start, "execution", name, argument))
+def _sweep_execution(execution_id: str, report: SweepReport, world: World) -> None:
+    """What is live waits in the queue, or is held; and its state machine knows of it."""
+    execution = find(world.metadata, Execution, keys.execution(execution_id))
+    lease = find(world.metadata, Lease, keys.lease(execution_id))
+    if not execution or not lease:
+        return
+    if not lease.value.held and execution.value.status is Status.QUEUED:
+        _requeue_if_missing(execution, report, world)
+    if not world.metadata.get(keys.workflow_token(execution_id)):
+        world.workflow.start("execution", f"execution-{execution_id}", {"execution_id": execution_id})
 
 
 def _requeue_if_missing(execution: Stored[Execution], report: SweepReport, world: World) -> None:
@@ -208,4 +213,4 @@ def _try(report: SweepReport, step: Callable[[], object]) -> None:
     except NotYet:
         return  # accepted, and asked again in the next sweep
     except LamplighterError as error:
-        report.faults += (f"{error.code}: {error}"[:500],)
+        report.faults += (f"{error.code}: {error.told()}"[:500],)
