@@ -42,7 +42,10 @@ def fill(
         if fault := directory_fault(name, limit=64):
             faults.add(field, f"The input name {short(name)} {fault}: it becomes a directory, at most 64 bytes long.")
             continue
-        urls = _urls(_source(declared.get(name), request.get(name)), field, parameters, schemes, faults)
+        source = _source(declared.get(name), request.get(name))
+        if not source and declared.get(name) and not declared[name].optional:
+            faults.add(field, f"The input {short(name)} needs at least one URL: it has no default and is not optional.")
+        urls = _urls(source, field, parameters, schemes, faults)
         total += sum(map(len, urls))
         filled.append(_input(name, declared.get(name), urls, field, faults))
     if total > MAX_TOTAL_BYTES:
@@ -60,8 +63,6 @@ def _source(declared: Any, requested: Any) -> list[Any]:
 def _input(name: str, declared: Any, urls: tuple[str, ...], field: str, faults: Faults) -> StepInput:
     if declared is None:
         return StepInput(name, urls)
-    if not urls and not declared.optional and not faults.full(field):
-        faults.add(field, f"The input {short(name)} needs at least one URL: it has no default and is not optional.")
     if declared.filename and (fault := directory_fault(declared.filename, limit=255)):
         faults.add(field, f"The filename {short(declared.filename)} {fault}.")
     return StepInput(
