@@ -84,6 +84,18 @@ def test_nobody_disables_themselves():
         people.set_enabled(principal(root), root.id, False, world=world)
 
 
+def test_the_last_enabled_administrator_stays():
+    world = make_world()
+    root, ada = (people.create_user(an_admin(), n, PASSWORD, role="admin", world=world) for n in ("root", "ada"))
+    people.set_enabled(an_admin(), ada.id, False, world=world)
+
+    with pytest.raises(Invalid, match="root is the last enabled administrator"):
+        people.set_enabled(an_admin(), root.id, False, world=world)
+
+    people.set_enabled(an_admin(), ada.id, True, world=world)
+    assert not people.set_enabled(an_admin(), root.id, False, world=world).enabled
+
+
 def test_a_log_in_token_lives_for_a_year():
     clock = SteppingClock()
     world = make_world(now=clock)
