@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from lamplighter import keys
+from lamplighter.domain.capacity import Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.errors import Forbidden, Invalid, NotFound
-from lamplighter.records import new, walk
+from lamplighter.records import find, new, walk
 from lamplighter.usecases import environments, projects
 from lamplighter.usecases.environments import create_environment, resolve_environment, update_environment
 from lamplighter.world import World
@@ -186,3 +187,44 @@ def test_unfinished_executions_are_counted_per_environment():
     counts = environments.unfinished_counts(["env-1", "env-2"], world=world)
 
     assert counts == {"env-1": 3, "env-2": 0}
+
+
+def test_an_environment_that_does_not_exist_is_named_with_those_there_are():
+    with pytest.raises(NotFound, match=r'"tpu"; there are: big-cpu, gpu, small-cpu'):
+        update_environment(an_admin(), "tpu", {"max_machines": 1}, world=three())
+
+
+def test_a_change_ends_the_pause_after_launches_that_failed():
+    world = three()
+    gpu = environments.get_environment(an_admin(), "gpu", world=world)
+    before = find(world.metadata, Pool, keys.capacity(gpu.id))
+    assert before
+    failing = Pool(count=1, failures=3, not_before=world.now(), last_failure="no such image")
+    world.metadata.transact([before.becomes(failing)])
+
+    update_environment(an_admin(), "gpu", {"options": {"runtime": "process"}}, world=world)
+
+    after = find(world.metadata, Pool, keys.capacity(gpu.id))
+    assert after
+    assert after.value == Pool(count=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"runtime": "podman"}, "runtime must be one of auto, docker, process."),
+        ({"runtime": ["docker"]}, "runtime must be one of auto, docker, process."),
+        ({"input_networks": "lan"}, "input_networks must be one of public, private, any."),
+    ],
+)
+def test_an_option_that_would_fail_every_launch_of_this_server_is_refused(options: dict[str, Any], told: str):
+    world = three()
+
+    for attempt in (
+        lambda: update_environment(an_admin(), "gpu", {"options": options}, world=world),
+        lambda: offer(world, "other", "Other", options=options),
+    ):
+        with pytest.raises(Invalid) as refused:
+            attempt()
+
+        assert refused.value.fields == {"options": (told,)}
