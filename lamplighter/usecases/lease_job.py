@@ -14,7 +14,7 @@ from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Invalid, LamplighterError, NotFound
 from lamplighter.intents import intend, record
 from lamplighter.ports import Write
-from lamplighter.records import Stored, again_on_conflict, find
+from lamplighter.records import Stored, again_on_conflict, find, find_many
 from lamplighter.usecases.compose_job import compose_job
 from lamplighter.usecases.finish_execution import conclusion
 from lamplighter.usecases.sessions import digest, fresh_token, machine_of
@@ -48,8 +48,9 @@ def lease_job(session: str, claim: Claim, *, world: World) -> Offer:
     if not environment:
         return Offer("drain")
     if claim.claim_id != machine.last_claim_id:
-        for execution, lease, entry in _waiting(environment.value, world):
-            return _grant(stored, execution, lease, entry, claim, environment.value, world)
+        first = _waiting(environment.value, world)
+        if first:
+            return _grant(stored, *first, claim, environment.value, world)
     return _rest(stored, environment.value, world)
 
 
@@ -68,21 +69,17 @@ def _again(machine: Machine, claim: Claim, world: World) -> Offer:
 
 def _waiting(
     environment: Environment, world: World
-) -> list[tuple[Stored[Execution], Stored[Lease], Stored[dict[str, str]]]]:
-    """The head of the queue, without entries that have lost their reason to be there (the sweep removes those)."""
-    found = []
+) -> tuple[Stored[Execution], Stored[Lease], Stored[dict[str, str]]] | None:
+    """The first that really waits; entries that have lost their reason to be there, or cannot be read, are passed over."""
     page = world.metadata.query(keys.queue(environment.id), limit=LOOK_AHEAD)
     for entry in page.records:
         execution_id = str(entry.value["execution_id"])
-        execution = find(world.metadata, Execution, keys.execution(execution_id))
         lease = find(world.metadata, Lease, keys.lease(execution_id))
-        if not execution or not lease or lease.value.held or execution.value.status is not Status.QUEUED:
-            continue
-        if queue_key(execution.value) != entry.key:
-            continue
-        found.append((execution, lease, Stored(entry.key, entry.version, dict(entry.value))))
-        break
-    return found
+        for execution in find_many(world.metadata, Execution, [keys.execution(execution_id)]):
+            waits = execution.value.status is Status.QUEUED and queue_key(execution.value) == entry.key
+            if lease and not lease.value.held and waits:
+                return execution, lease, Stored(entry.key, entry.version, dict(entry.value))
+    return None
 
 
 def _grant(

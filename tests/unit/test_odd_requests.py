@@ -92,7 +92,7 @@ def test_a_record_that_nobody_can_read_hides_no_other_and_stops_no_sweep(caplog:
     assert count == 1
     assert damaged.id in caplog.text
     assert any("no_output_timeout" in fault for fault in swept.faults)
-    assert life.machines()
+    assert with_agent(life).claim().order == "work"
 
 
 def test_a_store_that_does_not_answer_is_told_until_it_answers_again():
