@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from adapters.catalogue import adapter
 from lamplighter import keys
-from lamplighter.errors import Invalid, NotFound
+from lamplighter.errors import Invalid, LamplighterError, NotFound, Unavailable
 from lamplighter.ports import Metadata, Secrets, Store
-from lamplighter.records import Stored, find, new, walk
+from lamplighter.records import Stored, again_on_conflict, find, new, walk
 
 LOCAL = "local"
 """The store on this server's own disk, which is always there."""
@@ -76,7 +78,7 @@ class ConfiguredStores:
 
     def rows(self) -> list[StoreRow]:
         """The stores that were added, by name."""
-        return [row.value for row in _rows(self._metadata)]
+        return store_rows(self._metadata)
 
     def _row(self, name: str) -> StoreRow:
         if name == LOCAL:
@@ -85,31 +87,79 @@ class ConfiguredStores:
         return next(row for row in self.rows() if row.name == name)
 
 
+def store_rows(metadata: Metadata) -> list[StoreRow]:
+    """The stores that were added, by name."""
+    return [row.value for row in _rows(metadata)]
+
+
 def make_store(row: StoreRow, secrets: Secrets) -> Store:
     """The adapter that the row describes. Raises `Invalid` for options it does not take, `NotFound` for an unknown type."""
-    credentials = json.loads(secrets.get(row.secret_name)) if row.secret_name else {}
+    return _made(row, json.loads(secrets.get(row.secret_name)) if row.secret_name else {})
+
+
+def prove_store(store: Store) -> None:
+    """Write, look at, read and delete a small object under a fresh key. Raises what the store answers, and `Unavailable`
+    when it gives back something else than it was given.
+    """
+    key, content = f"probe/{uuid.uuid4()}", b"Lamplighter looks whether this store works.\n"
+    store.put(key, io.BytesIO(content), size=len(content))
+    size, read = store.head(key).size, b"".join(store.get(key))
+    store.delete(key)
+    if (size, read) != (len(content), content):
+        raise Unavailable(
+            f"{key} was written with {len(content)} bytes and read with {len(read)}: they are not the same"
+        )
+
+
+@again_on_conflict
+def set_default(metadata: Metadata, name: str) -> None:
+    """Let new objects go to this store; what lies in others stays there. Repeatable. Raises `NotFound`."""
+    rows = _rows(metadata)
+    if name not in (LOCAL, *(row.value.name for row in rows)):
+        there = ", ".join([LOCAL, *(row.value.name for row in rows)])
+        raise NotFound(f'There is no store "{name[:100]}"; there are: {there}.')
+    wanted = [(row, replace(row.value, default=row.value.name == name)) for row in rows]
+    changes = [row.becomes(value) for row, value in wanted if value != row.value]
+    if changes:
+        metadata.transact(changes)
+
+
+def _made(row: StoreRow, credentials: Mapping[str, str]) -> Store:
     unknown = set(row.options) - set(_OPTIONS)
     if unknown or not row.options.get("bucket"):
         raise Invalid({"options": [f"A store needs a bucket and takes {', '.join(_OPTIONS)}; not {sorted(unknown)}."]})
-    return cast(Store, adapter("stores", row.type)(**row.options, **credentials))
+    try:
+        return cast(Store, adapter("stores", row.type)(**row.options, **credentials))
+    except ValueError as error:
+        raise Invalid({"options": [f"No store can be made of these: {error}"]}) from error
 
 
-def add_store(metadata: Metadata, secrets: Secrets, row: StoreRow, credentials: Mapping[str, str]) -> StoreRow:
-    """Record a store; with `default` it takes over from the one before. Raises `Invalid` for a name that is odd or taken."""
+def add_store(
+    metadata: Metadata,
+    secrets: Secrets,
+    row: StoreRow,
+    credentials: Mapping[str, str],
+    *,
+    prove: Callable[[Store], None] = prove_store,
+) -> StoreRow:
+    """Record a store that `prove` finds nothing wrong with; with `default` it takes over from the one before.
+
+    Raises `Invalid` for a name that is odd or taken, `Unavailable` with the store's own words; then nothing was added.
+    """
     if not _NAME.fullmatch(row.name) or row.name == LOCAL:
         raise Invalid({"name": ['1 to 63 lower-case letters, digits and - are accepted, and "local" is taken.']})
     others = _rows(metadata)
     if any(other.value.name == row.name for other in others):
         raise Invalid({"name": ["A store with this name exists already."]})
     named = StoreRow(row.name, row.type, row.options, f"stores/{row.name}" if credentials else "", row.default)
+    store = _made(named, credentials)
+    try:
+        prove(store)
+    except LamplighterError as error:
+        raise Unavailable(f"The store {row.name} does not work, and was not added: {error}") from error
     if credentials:
         secrets.put(named.secret_name, json.dumps(dict(credentials)))
-    make_store(named, secrets)
-    demoted = [
-        o.becomes(StoreRow(o.value.name, o.value.type, o.value.options, o.value.secret_name))
-        for o in others
-        if row.default and o.value.default
-    ]
+    demoted = [o.becomes(replace(o.value, default=False)) for o in others if row.default and o.value.default]
     metadata.transact([new(keys.store(row.name), named), *demoted])
     return named
 

@@ -20,6 +20,7 @@ examples:
   lamplighter token create ada --name ci              a token for scripts, shown this once
   lamplighter environment set local max_machines=4    run four steps at once
   lamplighter store add lake --bucket b --default     keep outputs in a bucket from now on
+  lamplighter store default local                     and on this server's own disk again
 
 All commands work on the same state folder: --state DIR, or LAMPLIGHTER_STATE, or ~/.local/share/lamplighter.
 """
@@ -139,7 +140,7 @@ def _add_people(commands: argparse._SubParsersAction[argparse.ArgumentParser], c
     create = _command(token, "create", "make a token; its text is shown this once", common, "token_create")
     create.add_argument("username")
     create.add_argument("--name", required=True, help="what it is for")
-    create.add_argument("--days", type=int, help="how long it lives (for ever)")
+    create.add_argument("--days", type=int, help="how long it lives, 1 to 36500 (for ever)")
     _command(token, "list", "somebody's tokens", common, "token_list").add_argument("username")
     _command(token, "revoke", "end a token", common, "token_revoke").add_argument(
         "token", help="its id or its beginning"
@@ -170,7 +171,12 @@ def _add_offers(commands: argparse._SubParsersAction[argparse.ArgumentParser], c
     add.add_argument("--region")
     add.add_argument("--access-key-id", help="the secret key is read from LAMPLIGHTER_STORE_SECRET_KEY, or asked for")
     add.add_argument("--no-conditional-writes", action="store_true", help="the server ignores If-None-Match")
-    add.add_argument("--default", action="store_true", help="outputs go here from now on")
+    add.add_argument("--default", action="store_true", help="uploaded code, logs and outputs go here from now on")
+    add.add_argument("--no-check", action="store_true", help="add it without writing and reading a small object first")
+    default = _command(
+        store, "default", "where uploaded code, logs and outputs go from now on", common, "store_default"
+    )
+    default.add_argument("name", help='one of `lamplighter store list`; "local" is this server\'s own disk')
 
     registries = commands.add_parser("registry", help="credentials for private image registries")
     registries.set_defaults(parser=registries)

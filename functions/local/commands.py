@@ -14,15 +14,18 @@ from typing import Any, get_type_hints
 
 from functions.local.state import initialised, read_holder
 from functions.settings import Settings
-from functions.stores import LOCAL, StoreRow, add_store
+from functions.stores import LOCAL, StoreRow, add_store, prove_store, set_default
 from functions.wiring import Wired, wire
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import User
 from lamplighter.errors import Invalid, NotFound
+from lamplighter.ports import Store
 from lamplighter.usecases import environments, people, registries
 from lamplighter.usecases.access import organisation_of
 
 STORE_SECRET = "LAMPLIGHTER_STORE_SECRET_KEY"  # noqa: S105 - the name of a variable
+
+MAX_TOKEN_DAYS = 36_500
 
 
 def run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
@@ -70,6 +73,8 @@ def _user_enable(wired: Wired, given: argparse.Namespace) -> None:
 
 
 def _token_create(wired: Wired, given: argparse.Namespace) -> None:
+    if given.days is not None and not 1 <= given.days <= MAX_TOKEN_DAYS:
+        raise Invalid({"days": [f"A token lives from 1 to {MAX_TOKEN_DAYS} days, or for ever without --days."]})
     until = wired.world.now() + timedelta(days=given.days) if given.days is not None else None
     user = _user(wired, given.username)
     _, text = people.create_token(user.id, given.name, expires_at=until, world=wired.world)
@@ -145,11 +150,21 @@ def _store_add(wired: Wired, given: argparse.Namespace) -> None:
     options |= {"conditional_writes": False} if given.no_conditional_writes else {}
     credentials = {}
     if given.access_key_id:
-        secret = os.environ.get(STORE_SECRET) or getpass.getpass("Secret access key: ")
+        secret = os.environ.get(STORE_SECRET) or _asked("Secret access key: ", f"set {STORE_SECRET}")
         credentials = {"access_key_id": given.access_key_id, "secret_access_key": secret}
     row = StoreRow(given.name, "s3", options, default=given.default)
-    made = add_store(wired.metadata, wired.world.secrets, row, credentials)
+    prove: Callable[[Store], None] = _nothing if given.no_check else prove_store
+    made = add_store(wired.metadata, wired.world.secrets, row, credentials, prove=prove)
     print(f"{made.name} is a store now: {wired.stores.uri(made.name, '')}" + (", the default" if made.default else ""))
+
+
+def _nothing(_: Store) -> None:
+    """What is looked at when nobody wants a look."""
+
+
+def _store_default(wired: Wired, given: argparse.Namespace) -> None:
+    set_default(wired.metadata, given.name)
+    print(f"Uploaded code, logs and outputs go to {given.name} from now on; what lies elsewhere stays there.")
 
 
 def _registry_list(wired: Wired, _: argparse.Namespace) -> None:
@@ -182,10 +197,17 @@ def _user(wired: Wired, username: str) -> User:
 def _password(given: argparse.Namespace) -> str:
     if given.password_stdin:
         return sys.stdin.readline().rstrip("\n")
-    password = getpass.getpass("Password: ")
-    if password != getpass.getpass("Again: "):
+    password = _asked("Password: ", "give --password-stdin")
+    if password != _asked("Again: ", "give --password-stdin"):
         raise Invalid({"password": ["The two are not the same: nothing was changed."]})
     return password
+
+
+def _asked(prompt: str, otherwise: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise Invalid({"password": [f"Nobody is there to be asked for it: {otherwise}."]}) from None
 
 
 def _environment_fields(pairs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,6 +256,7 @@ _COMMANDS: Mapping[str, Callable[[Wired, argparse.Namespace], None]] = {
     "environment_add": _environment_add,
     "store_list": _store_list,
     "store_add": _store_add,
+    "store_default": _store_default,
     "registry_list": _registry_list,
     "registry_add": _registry_add,
     "registry_remove": _registry_remove,

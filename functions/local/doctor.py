@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -15,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from functions.local.state import read_holder
+from adapters.catalogue import adapter
+from functions.local.state import METADATA, initialised, read_holder
 from functions.settings import Settings
+from functions.stores import make_store, prove_store, store_rows
+from lamplighter.errors import LamplighterError
 
 GIB = 2**30
 FREE_WANTED = 10 * GIB
@@ -49,7 +53,7 @@ def doctor(settings: Settings) -> int:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything, one finding after the other; nothing is changed."""
+    """Look at everything, one finding after the other; nothing is changed, but a store gets a small object for a moment."""
     yield _python()
     yield _sqlite()
     yield _state(settings.state)
@@ -57,6 +61,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _port(settings)
     yield from _docker()
     yield _clock()
+    if initialised(settings.state):
+        yield from _stores(settings.state)
 
 
 def _python() -> Finding:
@@ -145,6 +151,25 @@ def _clock() -> Finding:
             "missing", "clock", time.strftime("%Y-%m-%d", time.gmtime(now)), "Set the clock: signed URLs expire by it."
         )
     return Finding("ok", "clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def _stores(folder: Path) -> Iterator[Finding]:
+    """Each store that was added, proven as when it was."""
+    try:
+        metadata = adapter("metadata", "sqlite")(folder / METADATA)
+    except LamplighterError as error:
+        yield Finding("missing", "records", str(error))
+        return
+    with contextlib.closing(metadata):
+        secrets = adapter("secrets", "file")(folder / "secrets")
+        for row in store_rows(metadata):
+            try:
+                prove_store(make_store(row, secrets))
+            except LamplighterError as error:
+                advice = "Mend it, or have outputs kept on this server: lamplighter store default local"
+                yield Finding("missing", f"store {row.name}", str(error), advice if row.default else "")
+            else:
+                yield Finding("ok", f"store {row.name}", "written, read and deleted a small object")
 
 
 def _nearest(folder: Path) -> Path:

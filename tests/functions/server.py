@@ -31,6 +31,7 @@ def command(*arguments: str, text: str = "", **variables: str) -> subprocess.Com
         timeout=60,
         env=_environment(variables),
         cwd=ROOT,
+        start_new_session=True,  # without a terminal that it could ask
     )
 
 

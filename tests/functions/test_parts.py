@@ -16,9 +16,9 @@ from adapters.secrets.file import FileSecrets
 from functions.ids import RisingClock, RisingIds
 from functions.local.commands import _environment_fields
 from functions.settings import default_state, read_settings
-from functions.stores import ConfiguredStores, StoreRow, add_store
+from functions.stores import ConfiguredStores, StoreRow, add_store, prove_store, set_default
 from functions.wiring import make_world
-from lamplighter.errors import Invalid, NotFound
+from lamplighter.errors import Invalid, NotFound, Unavailable
 from tests.doubles import MemoryStore
 
 
@@ -146,7 +146,7 @@ def test_an_added_store_is_there_at_once_and_may_become_the_default(tmp_path: Pa
 
     for name in ("lake", "pond"):
         options = {"bucket": name, "prefix": "ml", "endpoint_url": "http://127.0.0.1:1", "region": "r"}
-        add_store(metadata, secrets, StoreRow(name, "s3", options, default=True), keys)
+        add_store(metadata, secrets, StoreRow(name, "s3", options, default=True), keys, prove=lambda _: None)
 
     assert (before, stores.default) == ("local", "pond")
     assert stores.uri("lake", "data/x") == "s3://lake/ml/data/x"
@@ -164,6 +164,7 @@ def test_an_added_store_is_there_at_once_and_may_become_the_default(tmp_path: Pa
         StoreRow("Up", "s3", {"bucket": "b"}),
         StoreRow("x", "s3", {}),
         StoreRow("x", "s3", {"bucket": "b", "shell": "sh"}),
+        StoreRow("x", "s3", {"bucket": "b", "endpoint_url": "nowhere"}),
     ],
 )
 def test_a_store_that_cannot_be_is_refused(tmp_path: Path, row: StoreRow) -> None:
@@ -173,6 +174,41 @@ def test_a_store_that_cannot_be_is_refused(tmp_path: Path, row: StoreRow) -> Non
         add_store(metadata, secrets, row, {})
 
     assert metadata.query("stores").records == ()
+
+
+def test_the_default_store_can_be_taken_back(tmp_path: Path) -> None:
+    stores, metadata, secrets = _stores(tmp_path)
+    for name in ("lake", "pond"):
+        add_store(metadata, secrets, StoreRow(name, "s3", {"bucket": name}, default=True), {}, prove=lambda _: None)
+    chosen = []
+
+    for name in ("lake", "lake", "local"):
+        set_default(metadata, name)
+        chosen.append(stores.default)
+
+    assert chosen == ["lake", "lake", "local"]
+    with pytest.raises(NotFound, match="local, lake, pond"):
+        set_default(metadata, "sea")
+
+
+def test_a_store_that_works_is_proven_and_left_as_it_was() -> None:
+    store = MemoryStore()
+
+    prove_store(store)
+
+    assert list(store.list("")) == []
+
+
+def test_a_store_that_does_not_answer_is_refused_with_its_own_words_and_leaves_nothing(tmp_path: Path) -> None:
+    _, metadata, secrets = _stores(tmp_path)
+    options = {"bucket": "b", "endpoint_url": "http://127.0.0.1:1"}
+    keys = {"access_key_id": "id", "secret_access_key": "hush"}
+
+    with pytest.raises(Unavailable, match=r"The store lake does not work, and was not added: .*127\.0\.0\.1:1"):
+        add_store(metadata, secrets, StoreRow("lake", "s3", options), keys)
+
+    assert metadata.query("stores").records == ()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_store_is_told_with_those_there_are(tmp_path: Path) -> None:

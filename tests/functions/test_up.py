@@ -99,6 +99,41 @@ def test_the_other_commands_work_beside_the_running_server(server: Server, state
     assert server.call("GET", "/api/v0/users/me/", token=text)[0] == 401
 
 
+def test_where_nobody_can_be_asked_for_a_password_the_way_out_is_told(server: Server, state: Path) -> None:
+    asked = command("user", "add", "bob", "--state", str(state))
+
+    assert asked.returncode == 1
+    assert "give --password-stdin" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+@pytest.mark.parametrize("days", ["99999999999", "0", "-1"])
+def test_a_token_cannot_outlive_the_calendar(server: Server, state: Path, days: str) -> None:
+    refused = command("token", "create", "admin", "--name", "ci", f"--days={days}", "--state", str(state))
+
+    assert refused.returncode == 1
+    assert "from 1 to 36500 days" in refused.stderr
+
+
+def test_a_store_is_added_unproven_only_on_demand_and_the_doctor_tells(tmp_path: Path) -> None:
+    at = ("--state", str(tmp_path / "s"))
+    with Server(tmp_path / "s"):
+        add = ("store", "add", "lake", "--bucket", "b", "--endpoint-url", "http://127.0.0.1:1", "--default", *at)
+        keys = ("--access-key-id", "id")
+        refused = command(*add, *keys, LAMPLIGHTER_STORE_SECRET_KEY="hush")
+        none = command("store", "list", *at)
+
+        added = command(*add, *keys, "--no-check", LAMPLIGHTER_STORE_SECRET_KEY="hush")
+        back = command("store", "default", "local", *at)
+
+    looked = command("doctor", "--port", "0", *at)
+    assert (refused.returncode, added.returncode, back.returncode) == (1, 0, 0), added.stderr + back.stderr
+    assert "was not added" in refused.stderr
+    assert "lake" not in none.stdout
+    assert looked.returncode == 1
+    assert "missing  store lake" in looked.stdout
+
+
 def test_a_disabled_user_is_out_at_once(server: Server, state: Path) -> None:
     at = ("--state", str(state))
     command("user", "add", "eve", "--password-stdin", *at, text="a password of eve\n")
