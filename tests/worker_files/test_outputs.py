@@ -235,6 +235,28 @@ def test_a_sidecar_is_read_at_both_moments(world: World) -> None:
     assert world.said == []
 
 
+def test_a_sidecar_without_its_file_is_said_at_the_end(world: World) -> None:
+    world.write("early", live=True)
+    world.write("early.metadata.json", "{}")
+    world.write("lonely.metadata.json", "{}")
+    world.write("deep/directory/a")
+    world.write("deep/directory.metadata.json", "{}")
+    (world.directory / "link").symlink_to("nowhere")
+    world.write("link.metadata.json", "{}")
+    outputs = world.outputs()
+    outputs.sweep_live()
+    until(lambda: world.control.names() == ["early"])
+    assert world.said == []
+
+    outputs.finish()
+    outputs.finish()
+
+    assert sorted(text for text in world.said if "metadata.json" in text) == [
+        "deep/directory.metadata.json was ignored: there is no file deep/directory that it could describe",
+        "lonely.metadata.json was ignored: there is no file lonely that it could describe",
+    ]
+
+
 def test_names_that_cannot_be_are_skipped_and_said(world: World) -> None:
     world.write("good")
     world.write("bad\nname")

@@ -91,6 +91,16 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
+def test_many_lonely_sidecars_are_said_in_few_lines(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    Sidecars(tmp_path, said.append).lonely({f"f{n:02}" for n in range(30)})
+
+    assert len(said) == 21
+    assert said[0] == "f00.metadata.json was ignored: there is no file f00 that it could describe"
+    assert said[-1] == "10 more .metadata.json files were ignored: the files they describe are not there"
+
+
 def test_files_that_are_no_outputs_are_said(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "valohai.metadata.jsonl").write_text(

@@ -17,7 +17,7 @@ from typing import Any
 from lamplighter.contract.job import Epoch
 from lamplighter.contract.report import NewOutput, OutputTarget
 from lamplighter.errors import AlreadyExists, Forbidden, Invalid, NotFound, Throttled, TooLarge, Unavailable
-from lamplighter_worker.sidecars import Sidecars, is_sidecar
+from lamplighter_worker.sidecars import Sidecars, described_by, is_sidecar
 from lamplighter_worker.staging import Item, Journal, Staging
 from lamplighter_worker.transfer import CHUNK, Changed, Digest, Hasher, Transfer
 
@@ -63,6 +63,7 @@ class Outputs:
         self._running: dict[Future[None], Item] = {}
         self._fatal: BaseException | None = None
         self._refused: set[str] = set()
+        self._described: set[str] = set()
         self._waiting = deque(self._staging.items())
         self._delayed: deque[tuple[float, Item]] = deque()
         self._next_scan = 0.0
@@ -103,7 +104,9 @@ class Outputs:
             raise Unavailable(f"{len(failures)} outputs could not be uploaded; the first: {failures[0]}")
         outputs = self._journal.outputs()
         metadata = {name: self._sidecars.about(name, aloud=True) for name in dict.fromkeys(outputs.values())}
-        self._sidecars.strangers(set(outputs.values()) | self._refused)
+        known = set(outputs.values()) | self._refused
+        self._sidecars.strangers(known)
+        self._sidecars.lonely([name for name in self._described - known if not _is_file(self._directory / name)])
         self._complaints.flush(summary=True)
         return tuple(outputs), {name: said for name, said in metadata.items() if said}
 
@@ -139,7 +142,10 @@ class Outputs:
             fault = _fault_of(name)
             if fault:
                 self._complaints.add(f"{name[:200]!a} was not uploaded: {fault}")
-            elif is_sidecar(name) or name in self._refused:
+            elif is_sidecar(name):
+                if not stat.S_ISDIR(status.st_mode):
+                    self._described.add(described_by(name) or name)
+            elif name in self._refused:
                 continue
             elif stat.S_ISREG(status.st_mode):
                 yield Item(name, self._directory / name)
@@ -293,6 +299,14 @@ class _Complaints:
                 lines.append(f"{self._more} more messages about outputs are left out")
         for line in lines:
             self._say(line)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether anything but a directory is there; links count, they are spoken of elsewhere."""
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _fault_of(name: str) -> str | None:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ LINES_NAME = "valohai.metadata.jsonl"
 SUFFIX = ".metadata.json"
 MAX_SIDECAR = 1024 * 1024
 MAX_LINES = 64 * 1024 * 1024
+_LONELY = 20
 
 Metadata = dict[str, Any]
 
@@ -67,6 +68,19 @@ class Sidecars:
             faults += [f"{LINES_NAME} speaks of {name[:300]!a}, which is no output" for name in unknown[:20]]
             if len(unknown) > 20:
                 faults.append(f"{LINES_NAME} speaks of {len(unknown) - 20} more files which are no outputs")
+            self._tell(faults)
+
+    def lonely(self, names: Collection[str]) -> None:
+        """Say which sidecars are about nothing; `names` are the outputs that they would describe."""
+        faults = [
+            f"{name}{SUFFIX} was ignored: there is no file {name} that it could describe"
+            for name in sorted(names)[:_LONELY]
+        ]
+        if len(names) > _LONELY:
+            faults.append(
+                f"{len(names) - _LONELY} more {SUFFIX} files were ignored: the files they describe are not there"
+            )
+        with self._lock:
             self._tell(faults)
 
     def _tell(self, faults: list[str]) -> None:
