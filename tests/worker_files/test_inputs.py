@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from lamplighter_worker.cache import Cache
 from lamplighter_worker.inputs import fetch_inputs
+from lamplighter_worker.transfer import Patience
 
 from lamplighter.contract.job import Call, Input, InputFile
 from lamplighter.errors import Forbidden, Invalid, LamplighterError, NotFound, StaleEpoch
@@ -35,6 +37,7 @@ def fetch(tmp_path: Path, *inputs: Input, **changes: Any) -> dict[str, Any]:
         "networks": "any",
         "refresh": no_refresh,
         "phase": lambda text: None,
+        "say": lambda text: None,
         "patience": QUICK,
     }
     return fetch_inputs(inputs, **{**options, **changes})
@@ -98,6 +101,52 @@ def test_many_files_arrive_and_progress_is_told(server: Server, tmp_path: Path) 
 
     assert phases[-1] == "fetching inputs: 60 of 60"
     assert [(tmp_path / "inputs/images" / str(n)).read_text() for n in range(30)] == [str(n) for n in range(30)]
+
+
+def test_the_log_is_told_each_hindrance_once_and_progress_to_its_end(server: Server, tmp_path: Path) -> None:
+    server.answers["/a"].extend([Answer(503), Answer(503), Answer(500), Answer(503)])
+    server.files["/a"] = b"1"
+    said: list[str] = []
+
+    fetch(
+        tmp_path,
+        an_input(a_file("a", Call(f"{server.origin}/a?signature=s3cret"))),
+        say=said.append,
+        patience=replace(QUICK, attempts=9),
+    )
+
+    assert sorted(said) == [
+        "Fetching inputs: 0 of 1",
+        "Fetching inputs: 1 of 1",
+        f"Input images: {server.origin}/a: answered 500 Internal Server Error, trying again",
+        f"Input images: {server.origin}/a: answered 503 Service Unavailable, trying again",
+    ]
+    assert said[-1] == "Fetching inputs: 1 of 1"
+
+
+def test_a_server_that_is_not_there_is_told_while_it_is_asked_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    held_up: list[str] = []
+
+    def phase(text: str) -> None:
+        held_up.extend([text] if "(" in text else [])
+        if len(held_up) == 4:  # longer than progress that does change may stay unsaid
+            raise StaleEpoch("enough")
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
+        with pytest.raises(StaleEpoch):
+            fetch(
+                tmp_path,
+                an_input(a_file("a", Call(url))),
+                phase=phase,
+                say=said.append,
+                patience=Patience(attempts=10**6, first_delay=0.01, longest_delay=0.03),
+            )
+
+    assert set(held_up) == {"fetching inputs: 0 of 1 (images: connection refused, trying again)"}
+    assert sorted(said) == ["Fetching inputs: 0 of 1", f"Input images: {url}: connection refused, trying again"]
 
 
 def test_a_second_run_takes_the_file_from_the_cache(server: Server, tmp_path: Path) -> None:

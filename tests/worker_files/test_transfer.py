@@ -8,7 +8,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from lamplighter_worker import transfer
 from lamplighter_worker.transfer import Cancelled, Changed, Transfer
 
 from lamplighter.contract.job import Call
@@ -25,7 +24,7 @@ def quick(**options: object) -> Transfer:
 def test_a_download_is_hashed_on_the_way(server: Server, tmp_path: Path) -> None:
     progress: list[tuple[int, int | None]] = []
 
-    digest = transfer.download(
+    digest = Transfer().download(
         server.get("/a", DATA), tmp_path / "a", progress=lambda done, total: progress.append((done, total))
     )
 
@@ -280,7 +279,7 @@ def test_headers_cannot_be_smuggled_in(server: Server, tmp_path: Path, headers: 
 def test_an_upload_arrives_with_its_length(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(DATA)
 
-    transfer.upload(Call(server.origin + "/a", "PUT", {"x-ms-blob-type": "BlockBlob"}), tmp_path / "a")
+    Transfer().upload(Call(server.origin + "/a", "PUT", {"x-ms-blob-type": "BlockBlob"}), tmp_path / "a")
 
     assert server.files["/a"] == DATA
     headers = server.requests("/a")[0].headers

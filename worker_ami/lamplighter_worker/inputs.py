@@ -13,6 +13,7 @@ from typing import Any
 from lamplighter.contract.job import Call, Input, InputFile
 from lamplighter.errors import Forbidden, Invalid, LamplighterError, NotFound, Throttled, Unavailable
 from lamplighter_worker.cache import Cache
+from lamplighter_worker.progress import Hindrances, ProgressTeller
 from lamplighter_worker.transfer import Digest, Patience, Transfer
 
 PARALLEL = 4
@@ -29,6 +30,7 @@ def fetch_inputs(
     networks: str,
     refresh: Callable[[], tuple[Input, ...]],
     phase: Callable[[str], None],
+    say: Callable[[str], None],
     visible_directory: str | None = None,
     trusted_origin: str | None = None,
     patience: Patience | None = None,
@@ -37,19 +39,20 @@ def fetch_inputs(
 
     Paths in it begin with `visible_directory`, where user code sees `directory` (default: the same). `networks` is judged
     by `url_guard`, except for calls to `trusted_origin`. `refresh` is asked, from several threads but one at a time, for
-    fresh calls when one has expired. `phase` is told the progress about every second, from the calling thread; what it
-    raises ends the fetching. Of two files with one path in an input the later one wins. May be repeated.
+    fresh calls when one has expired. `phase` is told the progress about every second, with what holds it up; `say` is told
+    progress and hindrances for the log, each once. Both are called from the calling thread; what they raise ends the
+    fetching. Of two files with one path in an input the later one wins. May be repeated.
 
     Raises `Invalid`, `NotFound`, `Forbidden`, `Unavailable` or `Throttled` naming the input and the file; `OSError` for
     faults of the disk.
     """
     wanted = [(entry, _checked(entry)) for entry in inputs]
     transfer = Transfer(networks, trusted_origin, patience or Patience())
-    fetching = _Fetching(directory, cache, transfer, _Calls(refresh))
+    fetching = _Fetching(directory, cache, transfer, _Calls(refresh), Hindrances())
     for entry, _ in wanted:
         (directory / entry.name).mkdir(parents=True, exist_ok=True)
     tasks = [(entry, file) for entry, files in wanted for file in files if file.call is not None]
-    digests = _in_parallel(fetching, tasks, phase)
+    digests = _in_parallel(fetching, tasks, ProgressTeller(len(tasks), fetching.hindrances, phase, say))
     visible = (visible_directory if visible_directory is not None else str(directory)).rstrip("/")
     return {
         entry.name: {
@@ -100,7 +103,7 @@ def _described(file: InputFile, path: str, digest: Digest | None) -> dict[str, A
 
 
 def _in_parallel(
-    fetching: _Fetching, tasks: list[tuple[Input, InputFile]], phase: Callable[[str], None]
+    fetching: _Fetching, tasks: list[tuple[Input, InputFile]], teller: ProgressTeller
 ) -> dict[tuple[str, str], Digest]:
     running: dict[Future[Digest], tuple[str, str]] = {}
     pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="inputs")
@@ -108,7 +111,7 @@ def _in_parallel(
         for entry, file in tasks:
             running[pool.submit(fetching.fetch, entry, file)] = (entry.name, file.path)
         for done in _progress(set(running)):
-            phase(f"fetching inputs: {done} of {len(tasks)}")
+            teller.tell(done)
         return {place: future.result() for future, place in running.items()}
     finally:
         fetching.transfer.stop.set()
@@ -153,6 +156,7 @@ class _Fetching:
     cache: Cache | None
     transfer: Transfer
     calls: _Calls
+    hindrances: Hindrances
 
     def fetch(self, entry: Input, file: InputFile) -> Digest:
         path = self.directory / entry.name / file.path
@@ -180,7 +184,7 @@ class _Fetching:
         call = self.calls.current(entry, file)
         for last in (False,) * _REFRESHES + (True,):
             try:
-                digest = self._download(replace(file, call=call), path)
+                digest = self._download(entry, replace(file, call=call), path)
                 break
             except Forbidden:
                 fresh = None if last else self.calls.after(call, entry, file)
@@ -191,10 +195,18 @@ class _Fetching:
             self.cache.put(file.cache_key, path, digest)
         return digest
 
-    def _download(self, file: InputFile, path: Path) -> Digest:
+    def _download(self, entry: Input, file: InputFile, path: Path) -> Digest:
         if file.call is None:
             raise Forbidden(f"{file.name} may no longer be fetched")
-        return self.transfer.download(file.call, path, size=file.size, checksums=file.checksums)
+        with self.hindrances.of(entry.name) as hindrance:
+            return self.transfer.download(
+                file.call,
+                path,
+                size=file.size,
+                checksums=file.checksums,
+                progress=hindrance.over,
+                again=hindrance.again,
+            )
 
 
 def _explained(error: LamplighterError, where: str) -> LamplighterError:

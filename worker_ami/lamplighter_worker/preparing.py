@@ -11,13 +11,10 @@ from typing import Any
 from lamplighter.contract.job import Call, Input, Job
 from lamplighter.contract.report import Held, Inputs
 from lamplighter.errors import Forbidden
-from lamplighter_worker.clock import boottime
 from lamplighter_worker.environment import is_on
 from lamplighter_worker.files import remove_tree
 from lamplighter_worker.rundir import RunDirectory
 from lamplighter_worker.runtimes import MachineFault, Runtime
-
-_SAY_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,6 @@ class Preparation:
         self._say = say
         self._show = phase
         self._check = check
-        self._said_at = 0.0
 
     def prepare(self, api: Any) -> None:
         """Makes the directories and fills them; `api` is the content of `api.json`.
@@ -105,7 +101,8 @@ class Preparation:
             cache=Cache(self._supplies.cache_directory, self._supplies.cache_mib) if wanted else None,
             networks=self._supplies.networks,
             refresh=lambda: self._ask(Held(self._job.epoch)).inputs,
-            phase=self._phase_aloud,
+            phase=self._phase,
+            say=self._say,
             visible_directory=self._runtime.visible(self._run.path)["inputs"],
             trusted_origin=self._control_url,
         )
@@ -119,13 +116,6 @@ class Preparation:
     def _phase(self, text: str) -> None:
         self._check()
         self._show(text)
-
-    def _phase_aloud(self, text: str) -> None:
-        """Progress, in the log too, but not each step of it."""
-        self._phase(text)
-        if boottime() - self._said_at >= _SAY_SECONDS:
-            self._said_at = boottime()
-            self._say(text[:1].upper() + text[1:])
 
 
 def _is_name(name: str) -> bool:

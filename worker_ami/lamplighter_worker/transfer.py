@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int | None], None]
 """Told the bytes done so far and the total, if known. What it raises ends the transfer."""
 
+Again = Callable[[str, str], None]
+"""Told the URL, fit for logs, and why it is tried again. Called in the thread of the transfer; must not raise."""
+
 CHUNK = 256 * 1024
 REDIRECTS = 5
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 522, 524, 529})
@@ -119,6 +122,7 @@ class Transfer:
         size: int | None = None,
         checksums: Mapping[str, str] | None = None,
         progress: Progress | None = None,
+        again: Again | None = None,
     ) -> Digest:
         """Fetch `call` into `path`, which is written anew and removed on failure.
 
@@ -127,7 +131,7 @@ class Transfer:
         """
         download = _Download(self, call, path, size, checksums, progress)
         try:
-            for attempt in self._attempts(lambda: download.progressed()):
+            for attempt in self._attempts(download.progressed, again):
                 with attempt:
                     return download.run()
         except BaseException:
@@ -149,7 +153,10 @@ class Transfer:
 
     def open(self, call: Call, headers: Mapping[str, str], *, trusted: bool) -> HTTPConnection:
         """A connection for `call`, with the request line and all headers sent. Raises `_Fault` for what may pass."""
-        endpoint = check(call.url, "any" if trusted else self.networks)
+        try:
+            endpoint = check(call.url, "any" if trusted else self.networks)
+        except Unavailable as error:
+            raise _Fault(error, call.url, "its host's name could not be resolved") from None
         with _network(call.url):
             connection = connect(endpoint, self.patience.timeout)
         try:
@@ -167,41 +174,29 @@ class Transfer:
         """Whether `url` lies at the trusted origin."""
         return self.trusted_origin is not None and same_origin(url, self.trusted_origin)
 
-    def _attempts(self, progressed: Callable[[], bool]) -> Iterator[_Attempt]:
+    def _attempts(self, progressed: Callable[[], bool], again: Again | None = None) -> Iterator[_Attempt]:
         failures = 0
         while True:
             if self.stop.is_set():
                 raise Cancelled("the transfer was cancelled")
             attempt = _Attempt(last=failures + 1 >= self.patience.attempts)
             yield attempt
+            if again and attempt.fault:
+                again(safe_url(attempt.fault.url), attempt.fault.reason)
             failures = 0 if progressed() else failures + 1
             delay = min(self.patience.first_delay * 2.0**failures, self.patience.longest_delay)
-            self.stop.wait(max(attempt.retry_after, delay * random.uniform(0.5, 1.0)))  # noqa: S311 - only jitter
-
-
-def download(
-    call: Call,
-    path: Path,
-    *,
-    size: int | None = None,
-    checksums: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-) -> Digest:
-    """`Transfer().download`: for calls of the control plane, which may lead anywhere."""
-    return Transfer().download(call, path, size=size, checksums=checksums, progress=progress)
-
-
-def upload(call: Call, path: Path) -> None:
-    """`Transfer().upload`: for calls of the control plane, which may lead anywhere."""
-    Transfer().upload(call, path)
+            asked = attempt.fault.retry_after if attempt.fault else 0.0
+            self.stop.wait(max(asked, delay * random.uniform(0.5, 1.0)))  # noqa: S311 - only jitter
 
 
 class _Fault(Exception):
-    """Something that may pass. `error` is what to raise when patience is out."""
+    """Something that may pass. `error` is what to raise when patience is out, `reason` its short form for `url`."""
 
-    def __init__(self, error: LamplighterError, retry_after: float = 0.0) -> None:
+    def __init__(self, error: LamplighterError, url: str, reason: str, retry_after: float = 0.0) -> None:
         super().__init__(str(error))
         self.error = error
+        self.url = url
+        self.reason = reason
         self.retry_after = retry_after
 
 
@@ -210,19 +205,17 @@ class _Attempt:
 
     def __init__(self, *, last: bool) -> None:
         self._last = last
-        self.retry_after = 0.0
+        self.fault: _Fault | None = None
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, Unavailable):
-            error = _Fault(error)
         if not isinstance(error, _Fault):
             return False
         if self._last:
             raise error.error from None
-        self.retry_after = error.retry_after
+        self.fault = error
         return True
 
 
@@ -262,7 +255,7 @@ class _Download:
             resumed = offset > 0 and response.status == 206 and _starts_at(response, offset)
             if not resumed and response.status == 206:
                 self._validator = None
-                raise _Fault(Unavailable(f"{safe_url(self._call.url)} answered with another part than was asked for"))
+                raise _unavailable(self._call.url, "answered with another part than was asked for")
             if not resumed:
                 self._hasher = Hasher()
                 self._validator = _validator(response)
@@ -287,7 +280,7 @@ class _Download:
                 if self._transfer.stop.is_set():
                     raise Cancelled("the transfer was cancelled")
         if end is not None and self._hasher.size < end:
-            raise _Fault(Unavailable(f"{safe_url(self._call.url)} broke off after {self._hasher.size} of {end} bytes"))
+            raise _unavailable(self._call.url, f"broke off after {self._hasher.size} of {end} bytes")
 
     def _read(self, response: HTTPResponse) -> bytes:
         with _network(self._call.url):
@@ -302,7 +295,8 @@ class _Download:
         if self._mended and not resumed:
             self._refuse(difference)
         self._mended = True
-        raise _Fault(Invalid.because(f"{safe_url(self._call.url)} is not the file that was expected: {difference}"))
+        error = Invalid.because(f"{safe_url(self._call.url)} is not the file that was expected: {difference}")
+        raise _Fault(error, self._call.url, "it is not the file that was expected")
 
     def _refuse(self, difference: str) -> None:
         raise Invalid.because(
@@ -326,7 +320,7 @@ def _upload(transfer: Transfer, call: Call, path: Path, sha256: str | None) -> N
     if not 200 <= response.status < 300:
         raise _refusal(call, response, body)
     if broken:
-        raise _Fault(Unavailable(f"{safe_url(call.url)} took only a part of the file"))
+        raise _unavailable(call.url, "took only a part of the file")
 
 
 def _send(transfer: Transfer, connection: HTTPConnection, file: BinaryIO, size: int, sha256: str | None) -> bool:
@@ -362,7 +356,7 @@ def _get(transfer: Transfer, call: Call, headers: Mapping[str, str]) -> Iterator
             location = response.getheader("Location")
             if response.status not in _REDIRECT or not location or call.method != "GET":
                 if response.status == 416:
-                    raise _Fault(Unavailable(f"{safe_url(call.url)} has no such range"))
+                    raise _unavailable(call.url, "has no such range")
                 if response.status not in (200, 206):
                     with _network(call.url):
                         body = response.read(4096)
@@ -407,11 +401,15 @@ def _network(url: str) -> Iterator[None]:
     except (HTTPException, OSError) as error:
         if type(error).__name__ == "SSLCertVerificationError":
             raise Invalid.because(f"{safe_url(url)} has no valid certificate ({error}): is its CA installed?") from None
-        raise _Fault(
-            Unavailable(f"{safe_url(url)} could not be reached: {str(error) or type(error).__name__}")
-        ) from None
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason[:1].lower() + reason[1:]
+        raise _Fault(Unavailable(f"{safe_url(url)} could not be reached: {reason}"), url, reason) from None
     except ValueError as error:
         raise Invalid.because(f"the call of {safe_url(url)} cannot be sent: {type(error).__name__}") from None
+
+
+def _unavailable(url: str, reason: str) -> _Fault:
+    return _Fault(Unavailable(f"{safe_url(url)} {reason}"), url, reason)
 
 
 def _refusal(call: Call, response: HTTPResponse, body: bytes) -> LamplighterError | _Fault:
@@ -419,7 +417,7 @@ def _refusal(call: Call, response: HTTPResponse, body: bytes) -> LamplighterErro
     said = f"{call.method} {safe_url(call.url)} answered {status} {response.reason}"[:700]
     if status in _RETRIED:
         error = Throttled(said) if status == 429 else Unavailable(said)
-        return _Fault(error, _retry_after(response))
+        return _Fault(error, call.url, f"answered {status} {response.reason}".rstrip()[:200], _retry_after(response))
     if status in (401, 403, 410) or (status == 400 and _EXPIRED.search(body)):
         return Forbidden(f"{said}: the URL's access was refused or has expired")
     if status == 404:
