@@ -140,6 +140,14 @@ def test_a_refusal_by_fields_is_readable(server: Scripted, link: Link) -> None:
         ask(link)
 
 
+def test_a_refusal_within_a_field_is_named_by_its_path(server: Scripted, link: Link) -> None:
+    message = json.dumps({"inputs": {"i": ["no host gone", {"message": "ask for another", "code": "x"}]}, "code": "7"})
+    server.answers = [(400, json.dumps({"code": "invalid", "message": message}).encode())]
+
+    with pytest.raises(Invalid, match=r"^inputs\.i: no host gone; inputs\.i: ask for another; code: 7$"):
+        ask(link)
+
+
 def test_without_patience_there_is_one_attempt(server: Scripted, link: Link) -> None:
     server.answers = [(503, b""), WAIT]
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -174,15 +174,22 @@ def _readable(message: str) -> str:
         return message
     if not isinstance(fields, dict):
         return message
-    found = []
-    for name, told in fields.items():
-        texts = (
-            "; ".join(str(t.get("message", t) if isinstance(t, dict) else t) for t in told)
-            if isinstance(told, list)
-            else told
-        )
-        found.append(str(texts) if name in ("non_field_errors", "message") else f"{name}: {texts}")
-    return "; ".join(found)
+    return "; ".join(_texts(fields, ""))
+
+
+def _texts(told: Any, place: str) -> Iterator[str]:
+    """Every text with the dotted names that lead to it. A message with its code is one text."""
+    if isinstance(told, dict) and "message" in told and told.keys() <= {"message", "code"}:
+        told = told["message"]
+    if isinstance(told, dict):
+        for name, more in told.items():
+            inner = place if name in ("non_field_errors", "message") else f"{place}.{name}".removeprefix(".")
+            yield from _texts(more, inner)
+    elif isinstance(told, list):
+        for more in told:
+            yield from _texts(more, place)
+    else:
+        yield f"{place}: {told}" if place else str(told)
 
 
 class _Away(Unavailable):
