@@ -52,6 +52,18 @@ def test_the_lan_is_reached_only_where_allowed(url: str) -> None:
     assert check(url, "private").addresses
 
 
+def test_a_refusal_says_what_the_address_is_not_and_which_option_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Invalid) as literal:
+        check("http://127.0.0.1:8/a", "public")
+    answers(monkeypatch, "10.0.0.1")
+    with pytest.raises(Invalid) as named:
+        check("http://data.example/a", "public")
+
+    allows = "not a public address, and this environment allows only those (option input_networks)"
+    assert str(literal.value) == f"http://127.0.0.1:8/a cannot be fetched: 127.0.0.1 is {allows}"
+    assert str(named.value) == f"http://data.example/a cannot be fetched: data.example is 10.0.0.1, which is {allows}"
+
+
 @pytest.mark.parametrize("url", GLOBAL)
 @pytest.mark.parametrize("networks", ["public", "private", "any"])
 def test_global_addresses_are_reached(url: str, networks: str) -> None:

@@ -79,9 +79,11 @@ def check(url: str, networks: str) -> Endpoint:
     addresses = _resolve(host, port, safe_url(url))
     allowed = addresses if _checked_networks(networks) == "any" else tuple(_allowed(addresses, networks))
     if not allowed:
+        who = host if host == addresses[0] else f"{host} is {addresses[0]}, which"
+        kind = "a public address" if networks == "public" else "a public address or one of the LAN"
         raise Invalid.because(
-            f"{safe_url(url)} is on a network that this machine may not fetch from ({host} is {addresses[0]}, allowed are"
-            f" {networks} addresses): use an address that is allowed, or change the environment's input networks"
+            f"{safe_url(url)} cannot be fetched: {who} is not {kind}, and this environment allows only those"
+            " (option input_networks)"
         )
     target = quote(parts.path, safe=_UNQUOTED) or "/"
     if parts.query:
