@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from adapters.catalogue import adapter
+from functions.local.listening import listen
 from functions.local.state import METADATA, initialised, read_holder
 from functions.settings import Settings
 from functions.stores import make_store, prove_store, store_rows
-from lamplighter.errors import LamplighterError
+from lamplighter.errors import LamplighterError, Unavailable
 
 GIB = 2**30
 FREE_WANTED = 10 * GIB
@@ -102,16 +102,14 @@ def _disk(folder: Path) -> Finding:
 
 def _port(settings: Settings) -> Finding:
     where = f"{settings.port} on {settings.host}"
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            holder = read_holder(settings.state)
-            if holder.get("url", "").endswith(f":{settings.port}"):
-                return Finding("ok", "port", f"{where} is this state's own server, process {holder.get('pid')}")
-            return Finding("missing", "port", f"{where}: {error.strerror}", "Choose another with --port.")
+    try:
+        listen(settings.host, settings.port).close()
+    except Unavailable as error:
+        holder = read_holder(settings.state)
+        if holder.get("url", "").endswith(f":{settings.port}"):
+            return Finding("ok", "port", f"{where} is this state's own server, process {holder.get('pid')}")
+        what, _, advice = str(error).partition(": ")
+        return Finding("missing", "port", what, advice)
     return Finding("ok", "port", f"{where} is free")
 
 

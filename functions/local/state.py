@@ -37,20 +37,25 @@ class StateLock:
             raise Unavailable(
                 f"Another server already runs on {folder}: {who}. Stop it first, or give this one another --state."
             ) from None
+        before = read_holder(folder)
+        self.last_url = str(before.get("url") or before.get("last_url") or "")
+        """Where the server before this one was reached; empty at the first start."""
         self.tell(facts)
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Write down who holds the folder, for people and for the other commands."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(json.dumps({"pid": os.getpid(), **facts}))
-        self._file.flush()
+        self._note({"last_url": self.last_url, "pid": os.getpid(), **facts})
 
-    def release(self) -> None:
-        """Let go of the folder."""
+    def release(self, last_url: str = "") -> None:
+        """Let go of the folder; only where the server was reached is kept, for the next one."""
+        self._note({"last_url": last_url or self.last_url})
+        self._file.close()
+
+    def _note(self, facts: Mapping[str, Any]) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self._file.close()
+        self._file.write(json.dumps(facts))
+        self._file.flush()
 
 
 def read_holder(folder: Path) -> dict[str, Any]:

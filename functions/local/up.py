@@ -13,14 +13,16 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from functions.local.listening import address, listen
 from functions.local.state import StateLock
 from functions.settings import Settings
 from functions.version import VERSION
-from lamplighter.errors import Unavailable
 
 if TYPE_CHECKING:
     from functions.wiring import Wired
+    from lamplighter.domain.machines import MachineState
 
 LOCAL_ENVIRONMENT = "local"
 IN_FLIGHT_SECONDS = 3
@@ -34,15 +36,15 @@ def up(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises `Unavailable` or `Invalid` when it cannot start."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     lock = StateLock(settings.state, {"version": VERSION})
-    with contextlib.closing(_listen(settings)) as listener:
-        url = settings.url or _address(settings.host, listener.getsockname()[1])
+    with contextlib.closing(listen(settings.host, settings.port)) as listener:
+        url = settings.url or address(settings.host, listener.getsockname()[1])
         lock.tell({"url": url, "version": VERSION})
-        code = _serve(settings, listener, url)
-    lock.release()
+        code = _serve(settings, listener, url, lock.last_url)
+    lock.release(url)
     return code
 
 
-def _serve(settings: Settings, listener: socket.socket, url: str) -> int:
+def _serve(settings: Settings, listener: socket.socket, url: str, last_url: str) -> int:
     # These load most of what there is: not before the port and the folder are ours.
     from functions.asgi import Application
     from functions.local.background import Background
@@ -56,6 +58,8 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> int:
     )
     wired.workflow.start_driver()
     background.start(wired.world)
+    if last_url not in ("", url):
+        _warn_of_runs_at(last_url, settings, url, wired)
     _run(application, listener, lambda: _greet(settings, url, password, runtime))
     _put_out(wired)
     background.stop(1.0)
@@ -63,29 +67,6 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> int:
     wired.metadata.close()
     print("Lamplighter has stopped.", flush=True)
     return 0
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio sends small answers at once only on sockets that say they are TCP; on others each costs a delayed ack, 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        raise Unavailable(
-            f"Port {settings.port} on {settings.host} cannot be used ({error.strerror}): "
-            "stop what listens there, or choose another with --port (0 takes any free one)."
-        ) from error
-    return listener
-
-
-def _address(host: str, port: int) -> str:
-    """Where this very machine reaches the server: an address that means "everywhere" is none to connect to."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
 def _prepare(settings: Settings, wired: Wired) -> tuple[str | None, str]:
@@ -96,16 +77,28 @@ def _prepare(settings: Settings, wired: Wired) -> tuple[str | None, str]:
     world = wired.world
     options: dict[str, Any] = {"runtime": _runtime(settings), "input_networks": settings.input_networks}
     fields: dict[str, Any] = {"max_machines": settings.max_machines, "idle_seconds": settings.idle_seconds}
-    first = {"slug": LOCAL_ENVIRONMENT, "name": "This server", "cloud": "local", "options": options, **fields}
+    first = {
+        "slug": LOCAL_ENVIRONMENT,
+        "name": "This server",
+        "cloud": "local",
+        "options": options,
+        **fields,
+        **_size(),
+    }
     made = initialise(admin_password=settings.admin_password or None, environment=first, world=world)
     environment = environments.get_environment(None, LOCAL_ENVIRONMENT, world=world)
     if not made.created:
-        changes = {name: value for name, value in fields.items() if name in settings.given}
+        changes = {name: value for name, value in fields.items() if name in settings.given} | _size()
         wanted = {**environment.options, **{k: v for k, v in options.items() if k in settings.given}}
         changes |= {"options": wanted} if wanted != environment.options else {}
-        if changes:
-            environment = environments.update_environment(None, LOCAL_ENVIRONMENT, changes, world=world)
+        environment = environments.update_environment(None, LOCAL_ENVIRONMENT, changes, world=world)
     return made.generated_password, str(environment.options.get("runtime", "docker"))
+
+
+def _size() -> dict[str, Any]:
+    """What this server has, so that a step which asks for more is refused and does not wait for ever."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    return {"cpus": float(os.cpu_count() or 1), "memory_mib": memory}
 
 
 def _runtime(settings: Settings) -> str:
@@ -182,29 +175,49 @@ def _greet(settings: Settings, url: str, password: str | None, runtime: str) -> 
 
 def _put_out(wired: Wired) -> None:
     """Machines that do nothing go out with us; those with a job go on, and are waited for when a server is back."""
-    from lamplighter import keys
-    from lamplighter.domain.machines import Machine, MachineState
-    from lamplighter.records import find, walk
-    from lamplighter.usecases import environments, machines
+    from lamplighter.domain.machines import MachineState
+    from lamplighter.usecases import machines
 
-    world = wired.world
-
-    def there() -> list[Machine]:
-        found = []
-        for environment in environments.list_environments(None, world=world):
-            for row in walk(world.metadata, keys.machines(environment.id)):
-                stored = find(world.metadata, Machine, keys.machine(row.key.sort))
-                found += [stored.value] if stored else []
-        return found
-
-    machines.retire_idle(world=world)
-    world.nudge()
+    machines.retire_idle(world=wired.world)
+    wired.world.nudge()
     deadline = time.monotonic() + PUT_OUT_SECONDS
-    while time.monotonic() < deadline and any(m.state is MachineState.DRAINING for m in there()):
+    while time.monotonic() < deadline and _machines_that_are(MachineState.DRAINING, wired):
         time.sleep(0.05)
-    busy = [m for m in there() if m.state is MachineState.BUSY]
+    busy = _machines_that_are(MachineState.BUSY, wired)
     if busy:
-        count = "1 machine works" if len(busy) == 1 else f"{len(busy)} machines work"
+        count = "1 machine works" if busy == 1 else f"{busy} machines work"
         print(
             f"{count} on: runs go on, and report when a server is back on {wired.world.installation.url}.", flush=True
         )
+
+
+def _warn_of_runs_at(last_url: str, settings: Settings, url: str, wired: Wired) -> None:
+    """A machine that works reports to where the server was when it was launched."""
+    from lamplighter.domain.machines import MachineState
+
+    busy = _machines_that_are(MachineState.BUSY, wired)
+    if not busy:
+        return
+    then, now = urlsplit(last_url), urlsplit(url)
+    same_host = not settings.url and then.port and (then.scheme, then.hostname) == (now.scheme, now.hostname)
+    runs, keep, begin = (
+        ("1 run still reports", "it", "it begins") if busy == 1 else (f"{busy} runs still report", "them", "they begin")
+    )
+    how = f"with --port {then.port}" if same_host else "at that address"
+    print(f"{runs} to {last_url}: start {how} to keep {keep}, or {begin} anew in about 5 minutes.", flush=True)
+
+
+def _machines_that_are(state: MachineState, wired: Wired) -> int:
+    from lamplighter import keys
+    from lamplighter.domain.machines import Machine
+    from lamplighter.records import find_many, walk
+    from lamplighter.usecases import environments
+
+    metadata = wired.metadata
+    return sum(
+        stored.value.state is state
+        for environment in environments.list_environments(None, world=wired.world)
+        for stored in find_many(
+            metadata, Machine, [keys.machine(row.key.sort) for row in walk(metadata, keys.machines(environment.id))]
+        )
+    )

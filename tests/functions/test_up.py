@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
 import stat
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from adapters.catalogue import adapter
+from lamplighter import keys
+from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.ports import Metadata
+from lamplighter.records import new, walk
 from tests.doubles import TRAIN_YAML
 from tests.functions.conftest import BOUNDARY, package
 from tests.functions.server import Server, command
@@ -69,6 +76,45 @@ def test_a_busy_port_is_told_with_a_way_out(tmp_path: Path) -> None:
     assert f"Port {port}" in refused.stderr
     assert "--port" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("host", ["300.1.1.1", "192.0.2.1", "a..b"])
+def test_an_address_that_is_none_of_this_machine_is_not_blamed_on_the_port(tmp_path: Path, host: str) -> None:
+    refused = command("up", "--state", str(tmp_path / "s"), "--host", host, "--port", "0")
+    looked = command("doctor", "--state", str(tmp_path / "s"), "--host", host, "--port", "0")
+
+    assert refused.returncode == 1
+    assert f"The address {host} cannot be used" in refused.stderr
+    assert f"The address {host} cannot be used" in looked.stdout
+    assert "--host" in refused.stderr
+
+
+def test_a_start_elsewhere_tells_of_the_runs_that_report_to_the_old_address(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    with Server(state) as first:
+        pass
+    with contextlib.closing(adapter("metadata", "sqlite")(state / "metadata.sqlite3")) as metadata:
+        _with_busy_machine(metadata)
+
+    with Server(state) as second:
+        said = "".join(second.lines)
+
+    port = first.url.rpartition(":")[2]
+    assert f"1 run still reports to {first.url}: start with --port {port} to keep it" in said
+    assert "still reports" not in "".join(first.lines)
+
+
+def test_the_first_environment_knows_what_this_server_has_at_every_start(tmp_path: Path) -> None:
+    at = ("--state", str(tmp_path / "s"))
+    offers = []
+    for _ in range(2):
+        with Server(tmp_path / "s", LAMPLIGHTER_ADMIN_PASSWORD="chosen by the operator") as running:
+            token = running.log_in("chosen by the operator")
+            offers += running.call("GET", "/api/v0/environments/", token=token)[1]["results"]
+            command("environment", "set", "local", "cpus=0.5", "memory_mib=1", *at)
+
+    assert [offer["cpus"] for offer in offers] == [os.cpu_count()] * 2
+    assert offers[0]["memory_mib"] == offers[1]["memory_mib"] > 1
 
 
 def test_every_wrong_setting_is_told_at_once(tmp_path: Path) -> None:
@@ -204,6 +250,14 @@ def test_the_doctor_finds_what_is_missing(tmp_path: Path) -> None:
     assert well.returncode == 0, well.stdout
     assert ill.returncode == 1
     assert "--port" in ill.stdout
+
+
+def _with_busy_machine(metadata: Metadata) -> None:
+    (row,) = walk(metadata, keys.ENVIRONMENTS)
+    environment = str(row.value["environment_id"])
+    organisation = str(metadata.get(keys.INSTALLATION).value["organisation_id"])  # type: ignore[union-attr]
+    machine = Machine("m-1", organisation, environment, "local", "local", datetime.now(UTC), state=MachineState.BUSY)
+    metadata.transact([new(keys.machine("m-1"), machine), new(keys.live_machine(environment, "m-1"), {})])
 
 
 def _archive(size: int) -> bytes:
