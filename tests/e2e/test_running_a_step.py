@@ -97,9 +97,10 @@ def test_the_log_is_streamed_while_the_run_goes_on_and_ends_with_the_last_line(a
         if line.endswith(" line 1\n"):
             break
     seen_at = vh.execution()["status"]
-    lines += stream.communicate(timeout=60)[0].splitlines()
+    # Read on from where we stopped: `communicate` would lose what is buffered already.
+    lines += [line.rstrip("\n") for line in stream.stdout]
 
-    assert stream.returncode == 0
+    assert stream.wait(timeout=60) == 0
     assert seen_at == "started"
     assert "The execution has finished" in lines[-1]
     assert any(line.endswith(" last line") for line in lines)
