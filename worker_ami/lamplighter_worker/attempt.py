@@ -128,6 +128,7 @@ class Attempt:
             self._situation.look()
             return Ending("error", str(e))
         finally:
+            self._door.close()  # before the end is told: whoever hears of it may end us at once
             self._removed(run)
         return judge(self._job, self._unless_rebooted(ended), self._situation.stop, self._run_seconds())
 
