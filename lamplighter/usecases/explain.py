@@ -15,7 +15,7 @@ from lamplighter.domain.projects import Principal
 from lamplighter.records import find
 from lamplighter.usecases.browse import own_execution
 from lamplighter.usecases.ensure_capacity import decide, machines_of
-from lamplighter.usecases.submit_execution import queue_key
+from lamplighter.usecases.queueing import queue_key
 from lamplighter.world import World
 
 AHEAD_COUNTED = 100

@@ -14,10 +14,10 @@ from lamplighter.errors import Invalid, SequenceGap
 from lamplighter.intents import intend, record
 from lamplighter.ports import Write
 from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new
+from lamplighter.usecases.queueing import queue_key
 from lamplighter.usecases.report import held
 from lamplighter.usecases.status_events import microseconds, moment, status_event
 from lamplighter.usecases.store_outputs import describe_output
-from lamplighter.usecases.submit_execution import queue_key
 from lamplighter.world import World
 
 MAX_OUTPUTS = 100_000

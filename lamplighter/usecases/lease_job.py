@@ -17,9 +17,9 @@ from lamplighter.ports import Write
 from lamplighter.records import Stored, again_on_conflict, find, find_many
 from lamplighter.usecases.compose_job import compose_job
 from lamplighter.usecases.finish_execution import conclusion
+from lamplighter.usecases.queueing import queue_key
 from lamplighter.usecases.sessions import digest, fresh_token, machine_of
 from lamplighter.usecases.status_events import status_event
-from lamplighter.usecases.submit_execution import queue_key
 from lamplighter.world import World
 
 LOOK_AHEAD = 20

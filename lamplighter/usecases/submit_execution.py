@@ -15,7 +15,7 @@ from lamplighter.domain.projects import Commit, Principal, Project
 from lamplighter.domain.runtime_config import read_runtime_config
 from lamplighter.errors import Invalid
 from lamplighter.intents import intend, record
-from lamplighter.ports import ABSENT, Key, Put, StepPlan, Write
+from lamplighter.ports import ABSENT, Put, StepPlan, Write
 from lamplighter.records import Stored, again_on_conflict, find, new, taking_turns
 from lamplighter.usecases.access import need_project
 from lamplighter.usecases.check_order import SubmitExecution, check_order, upload_store_of
@@ -212,15 +212,3 @@ def _writes(execution: Execution, world: World) -> list[Write]:
             for datum_id in sorted(data_read)[:MAX_INPUT_DATA]
         ),
     ]
-
-
-def queue_key(execution: Execution) -> Key:
-    """Where the execution stands in its queue, if it waits."""
-    if execution.qtime is None:
-        raise Invalid.because(f"execution {execution.id} was never queued")
-    return keys.queue_entry(execution.environment_id, execution.priority, execution.qtime, execution.id)
-
-
-def stored_execution(execution_id: str, *, world: World) -> Stored[Execution] | None:
-    """The execution as recorded, for callers that have proven their right to it in another way."""
-    return find(world.metadata, Execution, keys.execution(execution_id))

@@ -19,7 +19,7 @@ from lamplighter.records import Stored, find, find_many, new, walk
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.ensure_capacity import ensure_capacity
 from lamplighter.usecases.machines import put_out_machine, settle_machine, silent_since
-from lamplighter.usecases.submit_execution import queue_key
+from lamplighter.usecases.queueing import queue_key
 from lamplighter.world import World
 
 VISIBLE_AFTER = timedelta(minutes=2)

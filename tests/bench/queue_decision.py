@@ -20,7 +20,7 @@ from lamplighter.domain.leases import Lease
 from lamplighter.ports import ABSENT, ANY, Key, Put, Write
 from lamplighter.records import new
 from lamplighter.usecases.ensure_capacity import ensure_capacity
-from lamplighter.usecases.submit_execution import queue_key
+from lamplighter.usecases.queueing import queue_key
 from tests.bench._stage import place, verdict
 from tests.life import Agent, Life, with_agent
 
