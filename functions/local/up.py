@@ -88,10 +88,13 @@ def _prepare(settings: Settings, wired: Wired) -> tuple[str | None, str]:
     made = initialise(admin_password=settings.admin_password or None, environment=first, world=world)
     environment = environments.get_environment(None, LOCAL_ENVIRONMENT, world=world)
     if not made.created:
-        changes = {name: value for name, value in fields.items() if name in settings.given} | _size()
+        changes = {name: value for name, value in fields.items() if name in settings.given}
+        # What an operator has set stands; what nobody knows yet, this server knows.
+        changes |= {name: value for name, value in _size().items() if getattr(environment, name) is None}
         wanted = {**environment.options, **{k: v for k, v in options.items() if k in settings.given}}
         changes |= {"options": wanted} if wanted != environment.options else {}
-        environment = environments.update_environment(None, LOCAL_ENVIRONMENT, changes, world=world)
+        if changes:
+            environment = environments.update_environment(None, LOCAL_ENVIRONMENT, changes, world=world)
     return made.generated_password, str(environment.options.get("runtime", "docker"))
 
 

@@ -104,16 +104,17 @@ def test_a_start_elsewhere_tells_of_the_runs_that_report_to_the_old_address(tmp_
     assert "still reports" not in "".join(first.lines)
 
 
-def test_the_first_environment_knows_what_this_server_has_at_every_start(tmp_path: Path) -> None:
+def test_the_first_environment_knows_what_this_server_has_unless_the_operator_knows_better(tmp_path: Path) -> None:
     at = ("--state", str(tmp_path / "s"))
     offers = []
-    for _ in range(2):
+    for own in (("cpus=0.5", "memory_mib=null"), ()):
         with Server(tmp_path / "s", LAMPLIGHTER_ADMIN_PASSWORD="chosen by the operator") as running:
             token = running.log_in("chosen by the operator")
             offers += running.call("GET", "/api/v0/environments/", token=token)[1]["results"]
-            command("environment", "set", "local", "cpus=0.5", "memory_mib=1", *at)
+            if own:
+                assert command("environment", "set", "local", *own, *at).returncode == 0
 
-    assert [offer["cpus"] for offer in offers] == [os.cpu_count()] * 2
+    assert [offer["cpus"] for offer in offers] == [os.cpu_count(), 0.5]
     assert offers[0]["memory_mib"] == offers[1]["memory_mib"] > 1
 
 
