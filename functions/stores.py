@@ -14,7 +14,7 @@ from typing import Any, cast
 from adapters.catalogue import adapter
 from lamplighter import keys
 from lamplighter.errors import Invalid, LamplighterError, NotFound, Unavailable
-from lamplighter.ports import Metadata, Secrets, Store
+from lamplighter.ports import Metadata, Purpose, Secrets, Store
 from lamplighter.records import Stored, again_on_conflict, find, new, walk
 
 LOCAL = "local"
@@ -48,8 +48,8 @@ class ConfiguredStores:
         self._made: dict[tuple[str, int], Store] = {}
         self._making = threading.Lock()
 
-    @property
-    def default(self) -> str:
+    def home(self, purpose: Purpose) -> str:  # noqa: ARG002 - one server keeps everything together
+        """One store for everything: new objects go to the default, whatever they are for."""
         return next((row.name for row in self.rows() if row.default), LOCAL)
 
     def named(self, name: str) -> Store:

@@ -169,12 +169,15 @@ class Store(Protocol):
         """A PUT of exactly `size` bytes to this key, valid for `seconds`, which cannot replace an existing object."""
 
 
+Purpose = Literal["code", "logs", "outputs"]
+"""What an object is for: uploaded and fetched code, segments of logs, files that runs wrote."""
+
+
 class Stores(Protocol):
     """The stores of this installation, by name."""
 
-    @property
-    def default(self) -> str:
-        """The name of the store that outputs go to when nobody says otherwise."""
+    def home(self, purpose: Purpose) -> str:
+        """The name of the store that new objects of this purpose go to when nobody says otherwise."""
 
     def named(self, name: str) -> Store:
         """The store. Raises `NotFound` naming the stores there are."""
@@ -232,6 +235,13 @@ class Cloud(Protocol):
 
         Raises `NotYet` while it is not gone: ask again.
         """
+
+
+class Identity(Protocol):
+    """Knows the machines of one cloud by what only they can say."""
+
+    def cloud_id(self, proof: Json) -> str:
+        """The cloud's own id of the machine that made `proof`. Raises `NotAuthenticated`, `Throttled`, `Unavailable`."""
 
 
 # --- Workflow -------------------------------------------------------------------------------------------------------

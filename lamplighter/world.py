@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lamplighter.ports import Blueprints, Clock, Cloud, GitHost, Metadata, NewId, Secrets, Stores, Workflow
+from lamplighter.ports import Blueprints, Clock, Cloud, GitHost, Identity, Metadata, NewId, Secrets, Stores, Workflow
 
 
 def _nobody() -> None:
@@ -18,7 +18,8 @@ class Installation:
 
     `generation` is the first half of every epoch. `url` is the address clients use, without a trailing slash. `up_since` is when
     this control plane began to listen (Unix seconds): no machine is fenced for a silence that began while we were away.
-    `live_logs` asks every agent for a batch each second or two, which costs nothing on one server.
+    `live_logs` asks every agent for a batch each second or two, which costs nothing on one server. `worker_url` is where
+    agents call, if that is not `url`.
     """
 
     id: str
@@ -31,11 +32,14 @@ class Installation:
     presign_seconds: int = 900
     max_upload_bytes: int = 1000 * 1024 * 1024
     live_logs: bool = True
+    worker_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The ports, the clock and the ids. `nudge` tells the outbox that something was written: for speed, never for correctness."""
+    """The ports, the clock and the ids. `clouds` and `identities` go by the cloud's name. `nudge` tells the outbox that
+    something was written: for speed, never for correctness.
+    """
 
     installation: Installation
     metadata: Metadata
@@ -47,4 +51,5 @@ class World:
     git: GitHost
     now: Clock
     new_id: NewId
+    identities: Mapping[str, Identity] = field(default_factory=dict)
     nudge: Callable[[], None] = field(default=_nobody)

@@ -22,6 +22,7 @@ from lamplighter.errors import AlreadyExists, NotFound
 from lamplighter.ports import (
     GitCommit,
     Json,
+    Purpose,
     Store,
 )
 from lamplighter.world import Installation, World
@@ -69,8 +70,7 @@ class MemoryStores:
         self._stores = dict(stores or {default: MemoryStore()})
         self._default = default
 
-    @property
-    def default(self) -> str:
+    def home(self, purpose: Purpose) -> str:
         return self._default
 
     def named(self, name: str) -> Store:

@@ -136,7 +136,7 @@ def _environment_add(wired: Wired, given: argparse.Namespace) -> None:
 
 
 def _store_list(wired: Wired, _: argparse.Namespace) -> None:
-    default = wired.stores.default
+    default = wired.stores.home("outputs")
     rows = [StoreRow(LOCAL, "local_disk"), *wired.stores.rows()]
     _table(
         ("name", "type", "default", "where"),

@@ -69,7 +69,7 @@ def store_archive(package: Package, project_id: str, *, world: World) -> str:
     key = f"code/{project_id}/{package.sha256}.tgz"
     try:
         with package.open() as stream:
-            world.stores.named(world.stores.default).put(key, stream, size=package.size)
+            world.stores.named(world.stores.home("code")).put(key, stream, size=package.size)
     except AlreadyWritten:
         # Whoever was first wrote the same bytes.
         return key

@@ -61,7 +61,7 @@ def code_of(execution: Execution, *, world: World) -> Code:
     commit = find(world.metadata, Commit, keys.commit(execution.project_id, execution.commit))
     if not commit:
         return Code(Call(""), "", 0)
-    store = world.stores.named(commit.value.archive_store or world.stores.default)
+    store = world.stores.named(commit.value.archive_store or world.stores.home("code"))
     target = store.presign_get(commit.value.archive_key, seconds=world.installation.presign_seconds)
     return Code(call_of(target), commit.value.archive_sha256, commit.value.archive_size)
 

@@ -39,7 +39,7 @@ def launch_machine(machine_id: str, token: str, *, world: World) -> None:
         machine_id=machine.id,
         installation=world.installation.id,
         environment=machine.environment_slug,
-        control_url=world.installation.url,
+        control_url=world.installation.worker_url or world.installation.url,
         join_token=join_token(machine.id, world=world),
         options=machine.options,
     )

@@ -97,7 +97,7 @@ def store_events(machine: Machine, execution_id: str, message: Events, *, world:
     if unseen is None:
         return EventsStored(lease.value.next_seq, orders(execution.value, world=world))
     fresh = replace(unseen, lines=_rising(unseen.lines, lease.value.last_event_time))
-    store_name = world.stores.default
+    store_name = world.stores.home("logs")
     body_key = f"logs/{execution_id}/{fresh.first_seq:012d}-{lease.value.epoch}-{world.new_id()}.json.gz"
     try:
         _write_body(world, store_name, body_key, fresh)

@@ -113,7 +113,7 @@ def _fingerprint(message: NewOutput) -> str:
 
 
 def _datum(execution: Execution, message: NewOutput, world: World) -> Datum:
-    store_name = execution.upload_store or world.stores.default
+    store_name = execution.upload_store or world.stores.home("outputs")
     datum_id = world.new_id()
     object_key = f"data/exec-{execution.id}/{message.epoch}/{datum_id}/{message.sha256[:16]}"
     mtime = message.file_mtime

@@ -141,14 +141,14 @@ def _stores(tmp_path: Path) -> tuple[ConfiguredStores, MemoryMetadata, FileSecre
 
 def test_an_added_store_is_there_at_once_and_may_become_the_default(tmp_path: Path) -> None:
     stores, metadata, secrets = _stores(tmp_path)
-    before = stores.default
+    before = stores.home("outputs")
     keys = {"access_key_id": "id", "secret_access_key": "hush"}
 
     for name in ("lake", "pond"):
         options = {"bucket": name, "prefix": "ml", "endpoint_url": "http://127.0.0.1:1", "region": "r"}
         add_store(metadata, secrets, StoreRow(name, "s3", options, default=True), keys, prove=lambda _: None)
 
-    assert (before, stores.default) == ("local", "pond")
+    assert (before, stores.home("outputs")) == ("local", "pond")
     assert stores.uri("lake", "data/x") == "s3://lake/ml/data/x"
     assert stores.locate("s3://lake/ml/data/x") == ("lake", "data/x")
     assert stores.locate("s3://lake/other/x") is None
@@ -184,7 +184,7 @@ def test_the_default_store_can_be_taken_back(tmp_path: Path) -> None:
 
     for name in ("lake", "lake", "local"):
         set_default(metadata, name)
-        chosen.append(stores.default)
+        chosen.append(stores.home("outputs"))
 
     assert chosen == ["lake", "lake", "local"]
     with pytest.raises(NotFound, match="local, lake, pond"):
@@ -222,7 +222,7 @@ def test_a_world_is_wired_from_settings_alone(tmp_path: Path) -> None:
     world = make_world(read_settings({"state": str(tmp_path), "port": "1234"}, {}))
 
     assert world.installation.url == "http://127.0.0.1:1234"
-    assert world.stores.default == "local"
+    assert world.stores.home("outputs") == "local"
     assert set(world.clouds) == {"local"}
 
 
