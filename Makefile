@@ -52,7 +52,7 @@ bench: ## the numbers that we promise, measured here
 lock: ## resolve the dependencies anew; commit what changes
 	@infra/setup/setup.sh server
 	PATH="$(CURDIR)/.cache/tools/bin:$$PATH"; \
-	$(LOCK) --upgrade pyproject.toml --extra server --group dev --no-emit-package lamplighter-worker --no-emit-package lamplighter -o requirements.lock; \
+	$(LOCK) --upgrade pyproject.toml --extra aws --extra server --group dev --no-emit-package lamplighter-worker --no-emit-package lamplighter -o requirements.lock; \
 	cd infra/setup && for name in tools clients utils digits; do $(LOCK) --upgrade $$name.in -o $$name.lock; done
 
 docker: ## make a Docker engine answer (installs one when root on Debian or Ubuntu)
