@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs what a clone needs into its own ignored folders: setup.sh [server] [clients] [digits]; all three by default.
+# Installs what a clone needs into its own ignored folders: setup.sh [PART...]; by default server, clients and digits.
 #
 # server   .venv            Lamplighter itself with its dependencies and the tools of its tests
 # clients  .cache/clients   the unmodified vh and valohai-utils; .cache/wheels holds the latter for images
 # digits   .cache/digits    scikit-learn, for the demo's steps where there is no Docker
+#
+# emulators   .cache/emulators   the AWS emulator of the tests, with what the functions that it runs import
 #
 # May be run again at any time: a part whose lock file has not changed since is left as it is.
 set -euo pipefail
@@ -22,7 +24,8 @@ main() {
             server) server ;;
             clients) clients ;;
             digits) digits ;;
-            *) die "there is no part '$part': name server, clients or digits." ;;
+            emulators) emulators ;;
+            *) die "there is no part '$part': name server, clients, digits or emulators." ;;
         esac
     done
 }
@@ -60,6 +63,16 @@ digits() {
     quietly "installing digits.lock" "$NETWORK" \
         uv pip sync -q --require-hashes --python "$CACHE/digits/bin/python" "$LOCKS/digits.lock"
     done_with digits
+}
+
+emulators() {
+    fresh emulators "$LOCKS/emulators.lock" && [ -x "$CACHE/emulators/bin/ministack" ] && return 0
+    tools
+    say "emulators: installing the AWS emulator into .cache/emulators"
+    make_venv "$CACHE/emulators"
+    quietly "installing emulators.lock" "$NETWORK" \
+        uv pip sync -q --require-hashes --python "$CACHE/emulators/bin/python" "$LOCKS/emulators.lock"
+    done_with emulators
 }
 
 # fresh PART FILE...: whether PART was installed from these very files. Leaves their digest in $digest for done_with.
