@@ -6,6 +6,7 @@
 # digits   .cache/digits    scikit-learn, for the demo's steps where there is no Docker
 #
 # emulators   .cache/emulators   the AWS emulator of the tests, with what the functions that it runs import
+# sam         .cache/sam         the AWS SAM CLI and cfn-lint, which check template.yaml and deploy it
 #
 # May be run again at any time: a part whose lock file has not changed since is left as it is.
 set -euo pipefail
@@ -25,7 +26,8 @@ main() {
             clients) clients ;;
             digits) digits ;;
             emulators) emulators ;;
-            *) die "there is no part '$part': name server, clients, digits or emulators." ;;
+            sam) sam ;;
+            *) die "there is no part '$part': name server, clients, digits, emulators or sam." ;;
         esac
     done
 }
@@ -73,6 +75,16 @@ emulators() {
     quietly "installing emulators.lock" "$NETWORK" \
         uv pip sync -q --require-hashes --python "$CACHE/emulators/bin/python" "$LOCKS/emulators.lock"
     done_with emulators
+}
+
+sam() {
+    fresh sam "$LOCKS/sam.lock" && [ -x "$CACHE/sam/bin/sam" ] && return 0
+    tools
+    say "sam: installing the AWS SAM CLI and cfn-lint into .cache/sam"
+    make_venv "$CACHE/sam"
+    quietly "installing sam.lock" "$NETWORK" \
+        uv pip sync -q --require-hashes --python "$CACHE/sam/bin/python" "$LOCKS/sam.lock"
+    done_with sam
 }
 
 # fresh PART FILE...: whether PART was installed from these very files. Leaves their digest in $digest for done_with.
