@@ -3,10 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up setup test check format bench lock clean images docker sam
+.PHONY: help demo up setup test check format bundle bench lock clean images docker sam
 
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
+LAMBDA_PYTHON ?= 3.13
+LAMBDA_ARCHITECTURE ?= arm64
 # Lock files carry hashes and no addresses: any index or mirror may deliver, none can change what is installed.
 LOCK := uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q
 
@@ -38,12 +40,16 @@ check: ## format, lint, types and import rules: seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy infra/demo infra/images/rootfs.py infra/bench.py
+	$(BIN)/mypy infra/bundling
 	$(BIN)/lint-imports
 
 format: ## put the code into the project's format
 	@infra/setup/setup.sh server
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bundle: ## build what `sam deploy` uploads: build/*.zip (LAMBDA_PYTHON=3.13 LAMBDA_ARCHITECTURE=arm64)
+	@infra/bundling/bundle.sh --python $(LAMBDA_PYTHON) --architecture $(LAMBDA_ARCHITECTURE)
 
 bench: ## the numbers that we promise, measured here
 	@infra/setup/setup.sh

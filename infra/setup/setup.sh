@@ -130,16 +130,4 @@ make_venv() {
         uv venv -q --clear --python "$CACHE/tools/bin/python" "$1"
 }
 
-# The index is the one that pip is set to use; the certificates are the system's; nothing is kept outside the clone.
-keep_downloads_here() {
-    local index
-    export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} PIP_CACHE_DIR=${PIP_CACHE_DIR:-$CACHE/pip}
-    export UV_PYTHON_DOWNLOADS=never UV_NATIVE_TLS=${UV_NATIVE_TLS:-1} UV_NO_PROGRESS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-    export PIP_ROOT_USER_ACTION=ignore UV_LINK_MODE=${UV_LINK_MODE:-copy}
-    unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
-    index=${PIP_INDEX_URL:-}
-    [ -n "$index" ] || index=$(python3 -m pip config get global.index-url 2>/dev/null || true)
-    if [ -n "$index" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_INDEX=$index; fi
-}
-
 main "$@"
