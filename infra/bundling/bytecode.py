@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 # The folder of a function is read-only, and dates in a reproducible zip say nothing: the hash is written, never checked.
-_COMPILE = "import compileall, sys; sys.exit(not compileall.compile_dir(sys.argv[1], quiet=2, invalidation_mode=MODE, stripdir=sys.argv[1]))"
-_MODE = "import py_compile; MODE = py_compile.PycInvalidationMode.UNCHECKED_HASH; "
+_COMPILE = """
+import compileall, py_compile, sys
+unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+compileall.compile_dir(sys.argv[1], quiet=2, invalidation_mode=unchecked, stripdir=sys.argv[1])
+"""
 
 
 def interpreter(version: str) -> str | None:
@@ -21,4 +24,4 @@ def interpreter(version: str) -> str | None:
 
 def compile_tree(folder: Path, python: str) -> None:
     """Add `__pycache__` files below `folder`; sources that this Python cannot read stay without."""
-    subprocess.run([python, "-I", "-c", _MODE + _COMPILE, str(folder)], check=False, capture_output=True)
+    subprocess.run([python, "-I", "-c", _COMPILE, str(folder)], check=False, capture_output=True)
