@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aws_lambda_powertools.event_handler.api_gateway import Route
 
 from functions.api import make_api
+from functions.bodies import ARCHIVE, compressed
 from functions.callers import PersonCall
 from functions.failures import MethodNotAllowed, answer_for
 from functions.messages import Answer, Head
@@ -25,7 +26,6 @@ from functions.transport import (
     Receive,
     Scope,
     Send,
-    compressed,
     expects_body,
     head_of,
     pieces,
@@ -122,7 +122,7 @@ class Application:
         most = self._world.installation.max_upload_bytes
         try:
             await self._call(_need_project, admitted)
-            refuse_announced(admitted.head, most + OVERHEAD_BYTES, "A project's archive")
+            refuse_announced(admitted.head, most + OVERHEAD_BYTES, ARCHIVE)
             with Parcel(admitted.head.headers.get("content-type", ""), self._folder, most) as parcel:
                 await self._receive(parcel, receive, most)
                 answer = await self._call(self._answer, admitted, parcel)
@@ -135,7 +135,7 @@ class Application:
 
     async def _receive(self, parcel: Parcel, receive: Receive, most: int) -> None:
         gathered = bytearray()
-        async for piece in pieces(receive, most + OVERHEAD_BYTES, "A project's archive"):
+        async for piece in pieces(receive, most + OVERHEAD_BYTES, ARCHIVE):
             gathered += piece
             if len(gathered) >= FEED_BYTES:
                 await self._call(parcel.feed, bytes(gathered))

@@ -1,14 +1,10 @@
-"""Who calls, as a typed value that a route takes as its first parameter."""
+"""Who calls, as a typed value. It knows no framework: a door that must start quickly reads it too."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-from aws_lambda_powertools.event_handler import Request
-from aws_lambda_powertools.event_handler.depends import Depends
 
 from functions.messages import Head
 from lamplighter.domain.machines import Machine
@@ -88,14 +84,3 @@ def origin_of(head: Head, installation_url: str, *, behind_proxy: bool) -> str:
 
 def _first(header: str | None) -> str:
     return (header or "").split(",")[0].strip()
-
-
-def _the_call(request: Request) -> Any:
-    return request.context["call"]
-
-
-Anybody = Annotated[Call, Depends(_the_call)]
-Person = Annotated[PersonCall, Depends(_the_call)]
-Joiner = Annotated[JoinCall, Depends(_the_call)]
-Agent = Annotated[AgentCall, Depends(_the_call)]
-Job = Annotated[JobCall, Depends(_the_call)]

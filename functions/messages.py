@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,18 @@ from urllib.parse import parse_qs
 from lamplighter.errors import Invalid
 
 MAX_QUERY_FIELDS = 2000
+
+API_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""What goes with every answer of the API."""
+
+_PLACEHOLDER = re.compile(r"<(\w+)>")
+_SEGMENT = r"[-._~()'!*:@,;=+&$%<> \[\]{}|^\w]+"
+"""What a placeholder takes: one segment, of what API Gateway decodes in a path too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,11 @@ class Head:
     query_string: str
     headers: Mapping[str, str]
     scheme: str = "http"
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it asks for the worker API, whose refusals have one shape."""
+        return self.path.startswith("/api/worker/")
 
     @property
     def query(self) -> dict[str, list[str]]:
@@ -56,3 +74,9 @@ def canonical(path: str) -> str:
     """One spelling for `/a/b`, `/a/b/` and `/a//b/`: clients use all three."""
     segments = [segment for segment in path.split("/") if segment]
     return "/" + "/".join(segments) + ("/" if segments else "")
+
+
+def pattern_of(route: str) -> re.Pattern[str]:
+    """What matches the canonical paths of a route as it is declared: `/api/v0/projects/<project_id>/`."""
+    rule = _PLACEHOLDER.sub(lambda found: f"(?P<{found[1]}>{_SEGMENT})", route.rstrip("/"))
+    return re.compile(f"^{rule}/*$")

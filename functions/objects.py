@@ -12,9 +12,8 @@ from urllib.parse import parse_qsl
 from adapters.stores.local_disk import LocalDiskStore, Upload
 from adapters.stores.signing import SignedCall
 from functions.failures import MethodNotAllowed, answer_for
-from functions.messages import Answer, Head
+from functions.messages import API_HEADERS, Answer, Head
 from functions.transport import (
-    API_HEADERS,
     Disconnected,
     Receive,
     Send,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from functions.authentication import Scheme, scheme_of
-from functions.callers import Anybody
 from functions.resolver import Api
 from functions.routes.all import ROUTERS
 from functions.routes.base import new_router
+from functions.routes.callers import Anybody
 from functions.routes.packages import IMPORT_PACKAGE
 from functions.version import VERSION
 

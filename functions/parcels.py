@@ -12,8 +12,8 @@ from types import TracebackType
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from functions.bodies import ARCHIVE, ARCHIVE_WAY_OUT, too_large
 from functions.failures import UnsupportedMedia
-from functions.transport import too_large
 from lamplighter.errors import Invalid, Unavailable
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -148,7 +148,7 @@ class Parcel:
     def _keep(self, piece: memoryview) -> None:
         self.size += len(piece)
         if self.size > self._most:
-            raise too_large(self._most, "A project's archive")
+            raise too_large(self._most, ARCHIVE, ARCHIVE_WAY_OUT)
         self._hash.update(piece)
         while piece and self._file is not None:
             piece = piece[os.write(self._file, piece) :]

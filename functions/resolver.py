@@ -6,34 +6,27 @@ event loop. Here each request is resolved wholly in one worker thread, with its 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from aws_lambda_powertools.event_handler import HttpResolverLocal, Response
 from aws_lambda_powertools.event_handler.api_gateway import Route, Router
 from aws_lambda_powertools.event_handler.http_resolver import HttpProxyEvent, MockLambdaContext, _RequestState
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError, ResponseValidationError
 
-from functions import callers
-from functions.authentication import Scheme, authenticate, scheme_of
+from functions.authentication import authenticate, scheme_of
+from functions.bodies import content_of
 from functions.callers import Call, origin_of
-from functions.failures import MethodNotAllowed, UnsupportedMedia, answer_for, invalid_fields
-from functions.messages import MAX_QUERY_FIELDS, Answer, Head, to_json
-from functions.parcels import Parcel
-from lamplighter.errors import Invalid, NotFound
+from functions.failures import MethodNotAllowed, answer_for, invalid_fields
+from functions.messages import Answer, Head, pattern_of, to_json
+from functions.routes.callers import CALLER_OF
+from lamplighter.errors import NotFound
 from lamplighter.world import World
 
-_CALLER_OF: Mapping[Scheme, Any] = {
-    "Public": callers.Anybody,
-    "Token": callers.Person,
-    "Join": callers.Joiner,
-    "Session": callers.Agent,
-    "Job": callers.Job,
-}
+if TYPE_CHECKING:
+    from functions.parcels import Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ class Api(HttpResolverLocal):
         for route in self.routes:
             scheme = scheme_of(route.method, route.path)
             kinds = list(get_type_hints(route.func, include_extras=True).values())
-            if not kinds or kinds[0] != _CALLER_OF[scheme]:
+            if not kinds or kinds[0] != CALLER_OF[scheme]:
                 raise TypeError(f"{route.method} {route.path} is {scheme}: {route.func.__name__} takes another caller")
 
     def admit(self, head: Head) -> Admitted | Answer:
@@ -91,7 +84,7 @@ class Api(HttpResolverLocal):
             origin = origin_of(head, self.world.installation.url, behind_proxy=self._behind_proxy)
             call = authenticate(scheme_of(route.method, route.path), head, origin, world=self.world)
         except Exception as error:
-            return answer_for(_own_words(error), worker=_is_worker(head))
+            return answer_for(_own_words(error), worker=head.is_worker)
         return Admitted(head, route, arguments, call)
 
     def perform(self, admitted: Admitted, body: bytes | Parcel = b"") -> Answer:
@@ -99,7 +92,7 @@ class Api(HttpResolverLocal):
         try:
             return self._perform(admitted, body)
         except Exception as error:
-            return answer_for(_own_words(error), worker=_is_worker(admitted.head))
+            return answer_for(_own_words(error), worker=admitted.head.is_worker)
 
     def _find(self, head: Head) -> tuple[Route, dict[str, str]]:
         allowed = set()
@@ -115,7 +108,9 @@ class Api(HttpResolverLocal):
 
     def _perform(self, admitted: Admitted, body: bytes | Parcel) -> Answer:
         route = admitted.route
-        content = body if isinstance(body, Parcel) else _content(admitted.head, body, bool(route.dependant.body_params))
+        content: Any = body
+        if isinstance(body, bytes):
+            content = content_of(admitted.head, body) if route.dependant.body_params else None
         context = {"call": admitted.call, "_route": route, "_path": admitted.head.path}
         event = _Event(admitted.head, content)
         state = _RequestState(event=event, lambda_context=MockLambdaContext(), context=context)
@@ -134,8 +129,8 @@ class Api(HttpResolverLocal):
                     route._build_middleware_stack(router_middlewares=[], app=self)
 
     @staticmethod
-    def _compile_regex(rule: str, base_regex: str = "^{}/*$") -> Any:
-        return super(Api, Api)._compile_regex(rule.rstrip("/") or "/", base_regex)
+    def _compile_regex(rule: str, base_regex: str = "") -> Any:  # noqa: ARG004 - ours has no other
+        return pattern_of(rule)
 
 
 def _finished(response: Any) -> Answer:
@@ -148,45 +143,7 @@ def _finished(response: Any) -> Answer:
     return Answer(response.status_code, body, str(response.headers.get("Content-Type", "application/json")), headers)
 
 
-def _content(head: Head, body: bytes, wanted: bool) -> Any:
-    """The body as plain JSON, whichever of the two kinds it is. Raises `Invalid`, `UnsupportedMedia`."""
-    if not wanted:
-        return None
-    kind = head.headers.get("content-type", "").split(";")[0].strip().lower()
-    if not body:
-        return None
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Invalid.because(f"The body is not UTF-8: byte {error.start} does not fit.", "parse_error") from error
-    if kind == "application/x-www-form-urlencoded":
-        try:
-            fields = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
-        except ValueError as error:
-            raise Invalid.because(f"The form cannot be read: {error}.", "parse_error") from error
-        return {name: values[-1] for name, values in fields.items()}
-    if kind not in ("application/json", "text/json", ""):
-        raise UnsupportedMedia(f'A body of "{kind[:100]}" is not read here: send application/json.')
-    try:
-        content = json.loads(text, parse_constant=_no_json)
-        if "\\ud" in text.lower() and not _is_worker(head):
-            # Only a log line may hold half of a surrogate pair; nothing else could be stored.
-            json.dumps(content, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise Invalid.because(f"The body is not valid JSON: {why}.", "parse_error") from error
-    return content
-
-
-def _no_json(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _own_words(error: Exception) -> Exception:
     if isinstance(error, RequestValidationError) and not isinstance(error, ResponseValidationError):
         return invalid_fields(error.errors())
     return error
-
-
-def _is_worker(head: Head) -> bool:
-    return head.path.startswith("/api/worker/")

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from functions.messages import Answer, Head, canonical
-from lamplighter.errors import Invalid, TooLarge
+from functions.bodies import too_large
+from functions.messages import API_HEADERS, Answer, Head, canonical
+from lamplighter.errors import Invalid
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-GZIP_FROM_BYTES = 1024
 MAX_HEADER_BYTES = 32 * 1024
 DRAIN_BYTES = 4 * 1024 * 1024
 DRAIN_SECONDS = 10.0
-
-API_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class Disconnected(Exception):
@@ -92,21 +84,6 @@ def refuse_announced(head: Head, most: int, what: str) -> None:
     announced = announced_size(head)
     if announced is not None and announced > most:
         raise too_large(most, what)
-
-
-def too_large(most: int, what: str) -> TooLarge:
-    """The refusal, with the limit in it."""
-    size = f"{most // 2**20} MiB" if most >= 2**20 else f"{most} bytes"
-    return TooLarge(f"{what} may have at most {size} here. Send less at once, or put the data into a store.")
-
-
-def compressed(answer: Answer, head: Head) -> Answer:
-    """The answer as gzip, if it is worth it and the client takes it. Blocks for large ones."""
-    accepted = head.headers.get("accept-encoding", "")
-    if len(answer.body) < GZIP_FROM_BYTES or "gzip" not in accepted or "Content-Encoding" in answer.headers:
-        return answer
-    headers = {**answer.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    return Answer(answer.status, gzip.compress(answer.body, 4), answer.content_type, headers)
 
 
 async def respond(send: Send, answer: Answer, *, headers: Mapping[str, str] = API_HEADERS) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from functions.callers import Person
 from functions.presentation import commits as show
 from functions.presentation.common import MAX_LIMIT, Limit, Offset, Page, page_of
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.usecases import commits
 
 router = new_router()

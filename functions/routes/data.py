@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from pydantic import BaseModel, Field
 
-from functions.callers import Person
 from functions.presentation import data as show
 from functions.presentation.common import Limit, Offset, Page, Shape, page, page_of, rows
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.usecases import aliases, data
 
 router = new_router()

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import BaseModel, ConfigDict
 
-from functions.callers import Person
 from functions.presentation import environments as show
 from functions.presentation.common import Limit, Offset, Page, page_of
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.usecases import environments
 
 router = new_router()

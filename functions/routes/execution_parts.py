@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from pydantic import BaseModel
 
-from functions.callers import Person
 from functions.presentation import data as show_data
 from functions.presentation.common import Limit, Offset, Page, Shape, page_of
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.domain.executions import Execution
 from lamplighter.usecases import browse, change_execution, explain
 

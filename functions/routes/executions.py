@@ -8,10 +8,10 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Query
 from pydantic import BaseModel, Field
 
-from functions.callers import Person
 from functions.presentation import executions as show
 from functions.presentation.common import Limit, Offset, Page, page, rows
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.domain.executions import Execution
 from lamplighter.usecases import browse, change_execution, explain, stop_execution, submit_execution, submit_notebook
 from lamplighter.usecases.browse import ExecutionFilter

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import PlainValidator
 
-from functions.callers import Person
 from functions.parcels import Parcel
 from functions.presentation import commits as show
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.errors import Invalid
 from lamplighter.usecases import commits
 from lamplighter.usecases.commits import Package

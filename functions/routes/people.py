@@ -8,9 +8,9 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import BaseModel, Field
 
-from functions.callers import Anybody, Person
 from functions.presentation.common import Page, Shape, maybe_time, page_of, time
 from functions.routes.base import new_router
+from functions.routes.callers import Anybody, Person
 from lamplighter.domain.projects import Token, User
 from lamplighter.usecases import people
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import BaseModel, Field
 
-from functions.callers import Person
 from functions.presentation import projects as show
 from functions.presentation.commits import CommitRow, commit_row
 from functions.presentation.common import Limit, Offset, Page, Shape, page_of, rows
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from lamplighter.usecases import commits, projects
 
 router = new_router()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functions.callers import Anybody
 from functions.presentation.common import Shape
 from functions.routes.base import new_router
+from functions.routes.callers import Anybody
 from functions.version import VERSION
 
 router = new_router()

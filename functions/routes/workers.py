@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from pydantic import BaseModel, PlainValidator
 
-from functions.callers import Agent, Job, Joiner
 from functions.presentation.common import Shape
 from functions.routes.base import new_router
+from functions.routes.callers import Agent, Job, Joiner
 from lamplighter.contract.report import (
     Claim,
     Events,

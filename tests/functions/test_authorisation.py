@@ -7,9 +7,9 @@ import re
 import pytest
 
 from functions.authentication import PUBLIC, scheme_of
-from functions.callers import Person
 from functions.resolver import Api
 from functions.routes.base import new_router
+from functions.routes.callers import Person
 from tests.doubles import make_world
 from tests.functions.conftest import House
 
