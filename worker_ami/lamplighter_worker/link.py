@@ -43,7 +43,10 @@ _REFUSALS: dict[str, type[LamplighterError]] = {
 class Link:
     """Calls to one control plane. Every call of the worker contract may be repeated, so each is, until it is answered."""
 
-    def __init__(self, control_url: str, timeout: float = 30.0) -> None:
+    def __init__(
+        self, control_url: str, timeout: float = 30.0, *, heard: Callable[[float], None] = lambda _moment: None
+    ) -> None:
+        """`heard` is told the moment (`boottime`) of each word from the control plane, by any thread."""
         parts = urlsplit(control_url.rstrip("/"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid.because(
@@ -52,6 +55,7 @@ class Link:
         self.control_url = control_url.rstrip("/")
         self.session = ""
         self.last_contact = boottime()
+        self._heard = heard
         self._parts = parts
         self._timeout = timeout
         self._connections = threading.local()
@@ -103,7 +107,7 @@ class Link:
         except ValueError:
             value = None
         if 200 <= status < 300 and value is not None:
-            self.last_contact = boottime()
+            self._was_heard()
             return value
         raise self._refusal(status, retry_after, value, path)
 
@@ -129,6 +133,10 @@ class Link:
             return response.status, response.headers.get("Retry-After", ""), text
         raise Unavailable(f"No answer from {self.control_url}. Asking again.")
 
+    def _was_heard(self) -> None:
+        self.last_contact = boottime()
+        self._heard(self.last_contact)
+
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
@@ -146,17 +154,17 @@ class Link:
         message = str(value.get("message", "")) if isinstance(value, dict) else ""
         told = f"{path}: {status} {code or ''} {message}".strip()
         if code == "sequence_gap" and isinstance(value, dict) and isinstance(value.get("expected"), int):
-            self.last_contact = boottime()
+            self._was_heard()
             return SequenceGap(value["expected"])
         if isinstance(code, str) and code in _REFUSALS and status < 500:
-            self.last_contact = boottime()
+            self._was_heard()
             return _REFUSALS[code](told)
         if status == 401:
             return NotAuthenticated(told)
         if status == 429:
             return _Throttled(told, retry_after)
         if status in (400, 413, 422) and code:
-            self.last_contact = boottime()
+            self._was_heard()
             return Invalid.because(_readable(message) or told)
         return _Away(f"{self.control_url} answered {told}", retry_after)
 

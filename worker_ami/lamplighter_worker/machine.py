@@ -18,6 +18,7 @@ from lamplighter.contract.wire import decode, encode
 from lamplighter.errors import Forbidden, Invalid, LamplighterError, NotAuthenticated, NotFound, Throttled, Unavailable
 from lamplighter_worker.attempt import Attempt, House
 from lamplighter_worker.clock import boot_id, boottime
+from lamplighter_worker.contact import ContactFile
 from lamplighter_worker.files import read_json, write_json
 from lamplighter_worker.heartbeat import Lease
 from lamplighter_worker.link import Link
@@ -43,6 +44,7 @@ class Options:
     networks: str = "public"
     cache_mib: int = 10240
     idle_power_off_seconds: float = 1800.0
+    contact_file: Path | None = None
 
 
 class Machine:
@@ -53,7 +55,8 @@ class Machine:
         self._directory = options.directory
         self._runtime = runtime
         self._shutdown = shutdown
-        self._link = Link(options.control_url)
+        contact = ContactFile(options.contact_file)
+        self._link = Link(options.control_url, heard=contact.note)
         self._registered: Registered | None = None
 
     def live(self) -> str:

@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         networks=given.input_networks,
         cache_mib=given.cache_mib,
         idle_power_off_seconds=given.idle_power_off_seconds,
+        contact_file=given.contact_file,
     )
     try:
         reason = Machine(options, choose_runtime(given.runtime, directory / SESSION), shutdown).live()
@@ -109,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="end after this long without a run and without a word from the control plane, which may say otherwise at"
         " registration (default 1800; 0: never)",
+    )
+    run.add_argument(
+        "--contact-file",
+        type=Path,
+        metavar="FILE",
+        help="is kept at the time of the last word from the control plane, in whole seconds since boot, for who watches"
+        " over the agent",
     )
     return parser
 
