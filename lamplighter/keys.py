@@ -6,6 +6,7 @@ changed together lies in one transaction, never necessarily in one partition.
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
 
 from lamplighter.contract.wire import format_time
@@ -14,8 +15,17 @@ from lamplighter.ports import Key
 INSTALLATION = Key("installation", "installation")
 ENVIRONMENTS = "environments"
 ORGANISATIONS = "organisations"
-OUTBOX = "outbox"
 STORES = "stores"
+
+SHARDS = 16
+"""Over how many partitions those records are spread that every execution of an installation or organisation writes.
+
+DynamoDB gives one partition 1,000 write units a second; docs/key-design.md has the sum. May only grow: what a smaller number
+has placed is then still walked.
+"""
+
+OUTBOX = tuple(f"outbox#{shard:02d}" for shard in range(SHARDS))
+"""The partitions of what must still happen: whoever looks for work walks all of them."""
 
 
 def organisation(organisation_id: str) -> Key:
@@ -76,6 +86,10 @@ def ref(project_id: str, name: str) -> Key:
 
 
 def counter(project_id: str) -> Key:
+    """The number of the project's newest execution. Every submission changes it in its transaction, one after the other:
+    that order, not DynamoDB's write units, bounds a project to about as many submissions a second as there are round trips of a
+    transaction in it (some 50 to 100), while projects do not slow each other.
+    """
     return Key(f"project#{project_id}", "counter#execution")
 
 
@@ -182,6 +196,11 @@ def live_machine(environment_id: str, machine_id: str) -> Key:
     return Key(machines(environment_id), machine_id)
 
 
+def cloud_machine(cloud: str, cloud_id: str) -> Key:
+    """Points at the machine that has this id in its cloud; only until it is gone."""
+    return Key(f"cloud-machine#{cloud}#{cloud_id}", "machine")
+
+
 def session(sha256: str) -> Key:
     return Key(f"session#{sha256}", "session")
 
@@ -213,16 +232,21 @@ def alias(project_id: str, name: str) -> Key:
 
 
 def outbox(intent_id: str) -> Key:
-    return Key(OUTBOX, intent_id)
+    return Key(OUTBOX[_shard(intent_id)], intent_id)
 
 
 def parked(intent_id: str) -> Key:
-    """Intents that failed too often, kept for a person to look at."""
+    """Intents that failed too often, kept for a person to look at. One partition: parking that is slowed down harms nobody."""
     return Key("outbox-parked", intent_id)
 
 
 def audit(organisation_id: str, record_id: str) -> Key:
-    return Key(f"audit#{organisation_id}", record_id)
+    return Key(audit_partitions(organisation_id)[_shard(record_id)], record_id)
+
+
+def audit_partitions(organisation_id: str) -> tuple[str, ...]:
+    """Each is ordered by age on its own: record ids are UUIDv7."""
+    return tuple(f"audit#{organisation_id}#{shard:02d}" for shard in range(SHARDS))
 
 
 def idempotency(organisation_id: str, key: str) -> Key:
@@ -235,3 +259,8 @@ def store(name: str) -> Key:
 
 def registry(organisation_id: str, address: str) -> Key:
     return Key(f"organisation#{organisation_id}#registries", address)
+
+
+def _shard(record_id: str) -> int:
+    """The same for this id in every process and for ever."""
+    return zlib.crc32(record_id.encode()) % SHARDS

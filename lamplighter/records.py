@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,11 @@ def walk(metadata: Metadata, partition: str, *, prefix: str = "", newest_first: 
         cursor = page.cursor
         if cursor is None:
             return
+
+
+def walk_together(metadata: Metadata, partitions: Sequence[str]) -> Iterator[Record]:
+    """Every record of several partitions in the order of their sort keys, as if they were one."""
+    return heapq.merge(*(walk(metadata, partition) for partition in partitions), key=lambda record: record.key.sort)
 
 
 def taking_turns(name: str) -> threading.Lock:

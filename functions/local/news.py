@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import logging
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from lamplighter import keys
 from lamplighter.domain.capacity import Pool
 from lamplighter.intents import AuditRecord, Intent
+from lamplighter.ports import Record
 from lamplighter.records import find, walk
 from lamplighter.usecases.initialise import read_installation
 from lamplighter.usecases.sweep import SweepReport
@@ -30,15 +33,14 @@ class News:
     def __init__(self, world: World) -> None:
         """What ended before this moment is not told; what is still parked or failing is."""
         self._world = world
-        self._audit = ""
-        self._read_to = ""
+        self._read_to: dict[str, str] = {}
         self._parked: frozenset[str] = frozenset()
         self._failures: dict[str, int] = {}
         self._faults: frozenset[str] = frozenset()
         if installation := read_installation(world.metadata):
-            self._audit = keys.audit(installation.organisation_id, "-").partition
-            newest = world.metadata.query(self._audit, newest_first=True, limit=1).records
-            self._read_to = newest[0].key.sort if newest else ""
+            for partition in keys.audit_partitions(installation.organisation_id):
+                newest = world.metadata.query(partition, newest_first=True, limit=1).records
+                self._read_to[partition] = newest[0].key.sort if newest else ""
 
     def tell(self, report: SweepReport) -> None:
         """One line for what the sweep did, and one for each other thing that is new since the last call."""
@@ -67,15 +69,18 @@ class News:
             self._failures[row.key.sort] = failures
 
     def _tell_lost_attempts(self) -> None:
-        if not self._audit:
-            return
         settled = _first_id_of(int((self._world.now() - SETTLED_AFTER).timestamp() * 1000))
+        for row in heapq.merge(*(self._fresh(p, settled) for p in self._read_to), key=lambda row: row.key.sort):
+            if what := _ENDS.get(str(row.value.get("action"))):
+                _tell_end(what, find(self._world.metadata, AuditRecord, row.key))
+
+    def _fresh(self, partition: str, settled: str) -> Iterator[Record]:
+        """What one partition of the audit has that was not read before."""
         while True:
-            page = self._world.metadata.query(self._audit, after=self._read_to or None, before=settled)
+            page = self._world.metadata.query(partition, after=self._read_to[partition] or None, before=settled)
             for row in page.records:
-                self._read_to = row.key.sort
-                if what := _ENDS.get(str(row.value.get("action"))):
-                    _tell_end(what, find(self._world.metadata, AuditRecord, row.key))
+                self._read_to[partition] = row.key.sort
+                yield row
             if page.cursor is None:
                 return
 

@@ -13,7 +13,7 @@ from lamplighter.domain.machines import Machine
 from lamplighter.errors import Conflict, LamplighterError
 from lamplighter.intents import Intent, intend
 from lamplighter.ports import Key, Put
-from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new, walk
+from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new, walk, walk_together
 from lamplighter.usecases.data import point_alias
 from lamplighter.usecases.ensure_capacity import ensure_capacity
 from lamplighter.world import World
@@ -27,7 +27,7 @@ FIRST_WAIT = timedelta(seconds=1)
 def deliver_outbox(*, world: World) -> int:
     """Everything that is due; how many intents were carried out."""
     done = 0
-    for row in list(walk(world.metadata, keys.OUTBOX)):
+    for row in list(walk_together(world.metadata, keys.OUTBOX)):
         stored = find(world.metadata, Intent, row.key)
         if not stored or (stored.value.not_before and stored.value.not_before > world.now()):
             continue

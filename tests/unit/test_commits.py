@@ -14,7 +14,7 @@ from adapters.stores.memory import MemoryStore
 from lamplighter import keys
 from lamplighter.domain.projects import Commit, Project
 from lamplighter.errors import Invalid, NotFound, TooLarge, Unavailable
-from lamplighter.records import walk
+from lamplighter.records import walk_together
 from lamplighter.usecases import projects
 from lamplighter.usecases.commits import (
     FetchResult,
@@ -343,7 +343,7 @@ def test_whatever_happens_to_an_upload_the_commit_is_whole_and_its_bytes_are_the
         (commit,) = list_commits(ADA, None, adhoc=True, limit=10, world=world)
         assert get_commit(ADA, commit.identifier, world=world) == commit
         assert world.stores.named("default").head(commit.archive_key).size == len(CODE)
-        actions = [row.value["action"] for row in walk(world.metadata, keys.audit("org-1", "-").partition)]
+        actions = [row.value["action"] for row in walk_together(world.metadata, keys.audit_partitions("org-1"))]
         assert actions.count("commit.import") == 1
 
     found = enumerate_faults(Scenario(world=prepare, act=act), check, pairs=True)

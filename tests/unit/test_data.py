@@ -15,7 +15,7 @@ from lamplighter.domain.data import Datum
 from lamplighter.domain.executions import Execution
 from lamplighter.domain.projects import Project
 from lamplighter.errors import Invalid, NotFound
-from lamplighter.records import need, new, walk
+from lamplighter.records import need, new, walk_together
 from lamplighter.usecases import data, projects
 from lamplighter.world import World
 from tests.doubles import ORGANISATION, START, MemoryStores, a_member, make_world
@@ -180,7 +180,7 @@ def test_a_purge_leaves_the_record_and_has_the_bytes_deleted():
     data.purge_datum(ADA, datum.id, world=shelf.world)
     data.purge_datum(ADA, datum.id, world=shelf.world)
 
-    intents = [(row.value["kind"], row.value["argument"]) for row in walk(shelf.world.metadata, keys.OUTBOX)]
+    intents = [(row.value["kind"], row.value["argument"]) for row in walk_together(shelf.world.metadata, keys.OUTBOX)]
     assert intents == [("delete_object", {"store": "default", "key": datum.object_key})]
     assert shelf.names() == ["model.bin"]
     assert data.resolve_alias(ADA, shelf.project.id, "best", world=shelf.world).purged

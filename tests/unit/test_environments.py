@@ -11,7 +11,7 @@ from lamplighter import keys
 from lamplighter.domain.capacity import Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.errors import Forbidden, Invalid, NotFound
-from lamplighter.records import find, new, walk
+from lamplighter.records import find, new, walk_together
 from lamplighter.usecases import environments, projects
 from lamplighter.usecases.environments import create_environment, resolve_environment, update_environment
 from lamplighter.world import World
@@ -123,7 +123,7 @@ def test_a_change_keeps_the_rest_and_has_the_queue_looked_at():
 
     changed = update_environment(an_admin(), "gpu", {"max_machines": 5, "per_hour_price_usd": 0.1}, world=world)
 
-    intents = [row.value["kind"] for row in walk(world.metadata, keys.OUTBOX)]
+    intents = [row.value["kind"] for row in walk_together(world.metadata, keys.OUTBOX)]
     assert (changed.id, changed.name, changed.max_machines) == (made.id, "One A100", 5)
     assert changed.per_hour_price_usd == Decimal("0.1")
     assert intents == ["ensure_capacity"]

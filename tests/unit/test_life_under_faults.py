@@ -133,7 +133,7 @@ class Whole:
         if not self.execution_id or not self.life.execution(self.execution_id).status.terminal:
             return False
         life = self.life
-        partitions = (keys.OUTBOX, keys.live_of_environment(life.environment().id))
+        partitions = (*keys.OUTBOX, keys.live_of_environment(life.environment().id))
         busy = any(life.world.metadata.query(p, limit=1).records for p in partitions)
         return not busy and not life.machines()
 

@@ -11,7 +11,7 @@ from lamplighter import keys
 from lamplighter.domain.executions import Execution, Status
 from lamplighter.domain.projects import Project, Repository, Variable
 from lamplighter.errors import Forbidden, Invalid, NotFound
-from lamplighter.records import new, walk
+from lamplighter.records import new, walk_together
 from lamplighter.usecases import projects
 from lamplighter.usecases.environments import create_environment
 from lamplighter.world import World
@@ -202,11 +202,11 @@ def test_a_change_that_is_not_right_is_refused_under_its_name(field: str, value:
 def test_a_change_of_nothing_leaves_no_trace():
     world = make_world()
     made = create(world)
-    before = len(list(walk(world.metadata, f"audit#{ORGANISATION}")))
+    before = len(list(walk_together(world.metadata, keys.audit_partitions(ORGANISATION))))
 
     projects.update_project(ADA, made.id, {"name": made.name, "tags": []}, world=world)
 
-    assert len(list(walk(world.metadata, f"audit#{ORGANISATION}"))) == before
+    assert len(list(walk_together(world.metadata, keys.audit_partitions(ORGANISATION)))) == before
 
 
 def test_a_deleted_project_is_gone_and_its_name_is_free():
@@ -255,7 +255,9 @@ def test_a_secret_goes_to_the_secrets_and_nowhere_else():
 
     assert changed.environment_variables == {"KEY": Variable(None, True, f"project/{made.id}/KEY")}
     assert secrets.values == {f"project/{made.id}/KEY": "s3cret"}
-    assert "s3cret" not in repr([*walk(metadata, f"audit#{ORGANISATION}"), metadata.get(keys.project(made.id))])
+    assert "s3cret" not in repr(
+        [*walk_together(metadata, keys.audit_partitions(ORGANISATION)), metadata.get(keys.project(made.id))]
+    )
 
 
 def test_a_secret_that_becomes_plain_is_forgotten_as_a_secret():
@@ -363,7 +365,9 @@ def test_whatever_happens_to_a_creation_there_is_one_whole_project():
         pointer = world.metadata.get(keys.project_name(ORGANISATION, "mnist"))
         assert pointer
         assert pointer.value["project_id"] == only.id
-        assert [r.value["action"] for r in walk(world.metadata, f"audit#{ORGANISATION}")] == ["project.create"]
+        assert [r.value["action"] for r in walk_together(world.metadata, keys.audit_partitions(ORGANISATION))] == [
+            "project.create"
+        ]
 
     scenario = Scenario(world=_faulty_world, act=create, redeliver=again)
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lamplighter import keys
 from lamplighter.domain.registries import registry_of
 from lamplighter.errors import Invalid, NotFound
 from lamplighter.records import walk
@@ -46,7 +47,7 @@ def test_a_password_is_nowhere_in_the_metadata():
 
     set_registry(ORGANISATION, "ghcr.io", "ada", "canary-password", world=world)
 
-    partitions = (f"organisation#{ORGANISATION}#registries", f"audit#{ORGANISATION}")
+    partitions = (f"organisation#{ORGANISATION}#registries", *keys.audit_partitions(ORGANISATION))
     rows = [json.dumps(dict(row.value)) for p in partitions for row in walk(world.metadata, p)]
     assert rows
     assert not any("canary-password" in row for row in rows)
