@@ -1,4 +1,4 @@
-"""The stores of this installation: its own disk, and those that an administrator has added."""
+"""The stores of this installation: those that it came with, and those that an administrator has added."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from adapters.catalogue import adapter
 from lamplighter import keys
@@ -38,26 +38,49 @@ class StoreRow:
     default: bool = False
 
 
-class ConfiguredStores:
-    """The `Stores` port over the rows in the metadata; a row that another process adds is seen at once."""
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A store that is there without being added, and whose name nobody may take. Its adapter needs no credentials of ours."""
 
-    def __init__(self, metadata: Metadata, secrets: Secrets, local: Store) -> None:
+    store: Store
+    row: StoreRow
+
+
+class ConfiguredStores:
+    """The `Stores` port over the rows in the metadata; a row that another process adds is seen at once.
+
+    `homes` names the built-in store of each purpose. A row marked as the default takes over those in `movable`.
+    """
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        secrets: Secrets,
+        built_in: Mapping[str, BuiltIn],
+        homes: Mapping[Purpose, str],
+        *,
+        movable: Collection[Purpose],
+    ) -> None:
+        self.built_in = built_in
         self._metadata = metadata
         self._secrets = secrets
-        self._local = local
+        self._homes = homes
+        self._movable = movable
         self._made: dict[tuple[str, int], Store] = {}
         self._making = threading.Lock()
 
-    def home(self, purpose: Purpose) -> str:  # noqa: ARG002 - one server keeps everything together
-        """One store for everything: new objects go to the default, whatever they are for."""
-        return next((row.name for row in self.rows() if row.default), LOCAL)
+    def home(self, purpose: Purpose) -> str:
+        home = self._homes[purpose]
+        if purpose not in self._movable:
+            return home
+        return next((row.name for row in self.added() if row.default), home)
 
     def named(self, name: str) -> Store:
-        if name == LOCAL:
-            return self._local
+        if name in self.built_in:
+            return self.built_in[name].store
         stored = find(self._metadata, StoreRow, keys.store(name)) if _NAME.fullmatch(name) else None
         if not stored:
-            there = ", ".join([LOCAL, *(row.name for row in self.rows())])
+            there = ", ".join(row.name for row in self.rows())
             raise NotFound(f'there is no store "{name[:100]}"; there are: {there}')
         with self._making:
             known = (name, stored.version)
@@ -69,7 +92,7 @@ class ConfiguredStores:
         return _base(self._row(name)) + key
 
     def locate(self, uri: str) -> tuple[str, str] | None:
-        bases = [(f"{SCHEME}://{LOCAL}/", LOCAL), *((_base(row), row.name) for row in self.rows())]
+        bases = [(_base(row), row.name) for row in self.rows()]
         matching = [(base, name) for base, name in bases if uri.startswith(base) and len(uri) > len(base)]
         if not matching:
             return None
@@ -77,14 +100,25 @@ class ConfiguredStores:
         return name, uri[len(base) :]
 
     def rows(self) -> list[StoreRow]:
+        """Every store: the built-in ones, then those that were added, by name."""
+        return [*(one.row for one in self.built_in.values()), *self.added()]
+
+    def added(self) -> list[StoreRow]:
         """The stores that were added, by name."""
         return store_rows(self._metadata)
 
     def _row(self, name: str) -> StoreRow:
-        if name == LOCAL:
-            return StoreRow(LOCAL, "local_disk")
+        if name in self.built_in:
+            return self.built_in[name].row
         self.named(name)
-        return next(row for row in self.rows() if row.name == name)
+        return next(row for row in self.added() if row.name == name)
+
+
+def disk_stores(metadata: Metadata, secrets: Secrets, local: Store) -> ConfiguredStores:
+    """The stores of one server: everything goes to its own disk, or to the store that is the default."""
+    purposes = get_args(Purpose)
+    built_in = {LOCAL: BuiltIn(local, StoreRow(LOCAL, "local_disk"))}
+    return ConfiguredStores(metadata, secrets, built_in, dict.fromkeys(purposes, LOCAL), movable=purposes)
 
 
 def store_rows(metadata: Metadata) -> list[StoreRow]:
@@ -112,12 +146,15 @@ def prove_store(store: Store) -> None:
 
 
 @again_on_conflict
-def set_default(metadata: Metadata, name: str) -> None:
-    """Let new objects go to this store; what lies in others stays there. Repeatable. Raises `NotFound`."""
+def set_default(metadata: Metadata, name: str, *, built_in: Collection[str] = (LOCAL,)) -> None:
+    """Let new objects go to this store; what lies in others stays there. Repeatable. Raises `NotFound`.
+
+    A name of `built_in` means that every purpose has its own home again.
+    """
     rows = _rows(metadata)
-    if name not in (LOCAL, *(row.value.name for row in rows)):
-        there = ", ".join([LOCAL, *(row.value.name for row in rows)])
-        raise NotFound(f'There is no store "{name[:100]}"; there are: {there}.')
+    names = (*built_in, *(row.value.name for row in rows))
+    if name not in names:
+        raise NotFound(f'There is no store "{name[:100]}"; there are: {", ".join(names)}.')
     wanted = [(row, replace(row.value, default=row.value.name == name)) for row in rows]
     changes = [row.becomes(value) for row, value in wanted if value != row.value]
     if changes:
@@ -141,13 +178,15 @@ def add_store(
     credentials: Mapping[str, str],
     *,
     prove: Callable[[Store], None] = prove_store,
+    built_in: Collection[str] = (LOCAL,),
 ) -> StoreRow:
     """Record a store that `prove` finds nothing wrong with; with `default` it takes over from the one before.
 
     Raises `Invalid` for a name that is odd or taken, `Unavailable` with the store's own words; then nothing was added.
     """
-    if not _NAME.fullmatch(row.name) or row.name == LOCAL:
-        raise Invalid({"name": ['1 to 63 lower-case letters, digits and - are accepted, and "local" is taken.']})
+    if not _NAME.fullmatch(row.name) or row.name in built_in:
+        taken = ", ".join(built_in)
+        raise Invalid({"name": [f"1 to 63 lower-case letters, digits and - are accepted, and taken are: {taken}."]})
     others = _rows(metadata)
     if any(other.value.name == row.name for other in others):
         raise Invalid({"name": ["A store with this name exists already."]})

@@ -12,7 +12,7 @@ from typing import Any
 from adapters.catalogue import adapter
 from functions.ids import RisingClock, RisingIds
 from functions.settings import Settings
-from functions.stores import SCHEME, ConfiguredStores
+from functions.stores import SCHEME, ConfiguredStores, disk_stores
 from lamplighter.errors import NotFound
 from lamplighter.ports import Json, Secrets
 from lamplighter.usecases import workflow_tasks
@@ -63,7 +63,7 @@ def wire(settings: Settings, url: str, *, nudge: Callable[[], None] = lambda: No
         clock=clock,
     )
     _own_key(secrets, JOIN_KEY)
-    stores = ConfiguredStores(metadata, secrets, local)
+    stores = disk_stores(metadata, secrets, local)
     known = read_installation(metadata)
     worlds: list[World] = []
     workflow = adapter("workflow", "embedded")(

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from functions.local.state import initialised, read_holder
 from functions.settings import Settings
-from functions.stores import LOCAL, StoreRow, add_store, prove_store, set_default
+from functions.stores import StoreRow, add_store, prove_store, set_default
 from functions.wiring import Wired, wire
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import User
@@ -137,10 +137,12 @@ def _environment_add(wired: Wired, given: argparse.Namespace) -> None:
 
 def _store_list(wired: Wired, _: argparse.Namespace) -> None:
     default = wired.stores.home("outputs")
-    rows = [StoreRow(LOCAL, "local_disk"), *wired.stores.rows()]
     _table(
         ("name", "type", "default", "where"),
-        ((r.name, r.type, "yes" if r.name == default else "", wired.stores.uri(r.name, "")) for r in rows),
+        (
+            (r.name, r.type, "yes" if r.name == default else "", wired.stores.uri(r.name, ""))
+            for r in wired.stores.rows()
+        ),
     )
 
 
@@ -154,7 +156,7 @@ def _store_add(wired: Wired, given: argparse.Namespace) -> None:
         credentials = {"access_key_id": given.access_key_id, "secret_access_key": secret}
     row = StoreRow(given.name, "s3", options, default=given.default)
     prove: Callable[[Store], None] = _nothing if given.no_check else prove_store
-    made = add_store(wired.metadata, wired.world.secrets, row, credentials, prove=prove)
+    made = add_store(wired.metadata, wired.world.secrets, row, credentials, prove=prove, built_in=wired.stores.built_in)
     print(f"{made.name} is a store now: {wired.stores.uri(made.name, '')}" + (", the default" if made.default else ""))
 
 
@@ -163,7 +165,7 @@ def _nothing(_: Store) -> None:
 
 
 def _store_default(wired: Wired, given: argparse.Namespace) -> None:
-    set_default(wired.metadata, given.name)
+    set_default(wired.metadata, given.name, built_in=wired.stores.built_in)
     print(f"Uploaded code, logs and outputs go to {given.name} from now on; what lies elsewhere stays there.")
 
 

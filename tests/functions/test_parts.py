@@ -16,7 +16,7 @@ from adapters.secrets.file import FileSecrets
 from functions.ids import RisingClock, RisingIds
 from functions.local.commands import _environment_fields
 from functions.settings import default_state, read_settings
-from functions.stores import ConfiguredStores, StoreRow, add_store, prove_store, set_default
+from functions.stores import ConfiguredStores, StoreRow, add_store, disk_stores, prove_store, set_default
 from functions.wiring import make_world
 from lamplighter.errors import Invalid, NotFound, Unavailable
 from tests.doubles import MemoryStore
@@ -136,7 +136,7 @@ def test_an_unknown_adapter_is_told_with_those_there_are() -> None:
 
 def _stores(tmp_path: Path) -> tuple[ConfiguredStores, MemoryMetadata, FileSecrets]:
     metadata, secrets = MemoryMetadata(), FileSecrets(tmp_path)
-    return ConfiguredStores(metadata, secrets, MemoryStore()), metadata, secrets
+    return disk_stores(metadata, secrets, MemoryStore()), metadata, secrets
 
 
 def test_an_added_store_is_there_at_once_and_may_become_the_default(tmp_path: Path) -> None:
