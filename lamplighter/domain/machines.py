@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+Notice = Literal["", "rebalance", "interruption"]
+"""What a machine's cloud has said of its end: nothing; that it may be near; that it comes within minutes."""
+
+_NOTICES: tuple[Notice, ...] = ("", "rebalance", "interruption")
 
 
 class MachineState(StrEnum):
@@ -23,7 +28,9 @@ class MachineState(StrEnum):
 class Machine:
     """A ledger row that is written before the cloud is asked. `id` doubles as its launch token.
 
-    `options` are the environment's at that moment, so that a repeated launch asks for the very same machine.
+    `options` are the environment's at that moment, so that a repeated launch asks for the very same machine. `cloud_id` is the
+    cloud's own id, known once it has answered. A machine with a `notice` is given no new job. `proven_at` is the time in the
+    nonce of the last proof that it registered with: no older one counts.
     """
 
     id: str
@@ -35,6 +42,7 @@ class Machine:
     options: Mapping[str, Any] = field(default_factory=dict)
     state: MachineState = MachineState.REQUESTED
     cloud_id: str = ""
+    notice: Notice = ""
     runtime: str = ""
     runtime_detail: str = ""
     hostname: str = ""
@@ -49,13 +57,18 @@ class Machine:
     last_claim_id: str | None = None
     session_sha256: str = ""
     workflow_token: str | None = None
+    proven_at: datetime | None = None
     retired_because: str = ""
     gone_at: datetime | None = None
 
     @property
     def may_work(self) -> bool:
         """It can be given a job, now or after the one it has."""
-        return self.state in (MachineState.REQUESTED, MachineState.IDLE, MachineState.BUSY)
+        return not self.notice and self.state in (MachineState.REQUESTED, MachineState.IDLE, MachineState.BUSY)
+
+    def noticed(self, notice: Notice) -> Machine:
+        """Its cloud has given notice. A graver notice replaces a lesser one, never the other way."""
+        return replace(self, notice=max(self.notice, notice, key=_NOTICES.index))
 
     def working(self, execution_id: str, claim_id: str, now: datetime) -> Machine:
         """It has a job."""

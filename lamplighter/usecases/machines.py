@@ -44,11 +44,30 @@ def launch_machine(machine_id: str, token: str, *, world: World) -> None:
         options=machine.options,
     )
     try:
-        cloud.launch(request)
+        launched = cloud.launch(request)
     except (NoCapacity, LaunchRefused) as error:
         # Whoever waits is told this; the state machine only knows the error's name.
         _retire(machine.id, f"{error.code}: {error}"[:500], world)
         raise
+    know_cloud_id(machine.id, launched.cloud_id, world=world)
+
+
+@again_on_conflict
+def know_cloud_id(machine_id: str, cloud_id: str, *, world: World) -> None:
+    """Note what the cloud calls this machine, both ways. The first answer stays; a machine that is gone is left alone."""
+    stored = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}")
+    if stored.value.cloud_id or stored.value.state is MachineState.GONE:
+        return
+    key = keys.cloud_machine(stored.value.cloud, cloud_id)
+    known = world.metadata.get(key)
+    index = Put(key, {"machine_id": machine_id}, known.version if known else ABSENT)
+    world.metadata.transact([stored.becomes(replace(stored.value, cloud_id=cloud_id)), index])
+
+
+def machine_by_cloud_id(cloud: str, cloud_id: str, *, world: World) -> Stored[Machine] | None:
+    """The machine that this cloud calls so, or None: it never was ours, is gone, or its launch was answered a moment ago."""
+    row = world.metadata.get(keys.cloud_machine(cloud, cloud_id))
+    return find(world.metadata, Machine, keys.machine(str(row.value["machine_id"]))) if row else None
 
 
 def join_token(machine_id: str, *, world: World) -> str:
@@ -88,6 +107,12 @@ def put_out_machine(machine_id: str, reason: str, *, world: World) -> None:
         cloud.terminate(machine_id)
 
 
+def put_out_and_settle(machine_id: str, reason: str, *, world: World) -> None:
+    """End it with whatever it left behind, then let its work move on. Raises `NotYet` while it is not gone."""
+    put_out_machine(machine_id, reason, world=world)
+    settle_machine(machine_id, world=world)
+
+
 @again_on_conflict
 def _retire(machine_id: str, reason: str, world: World) -> Machine:
     stored = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}")
@@ -123,6 +148,8 @@ def _forgotten(machine: Machine, world: World) -> list[Write]:
     rows = [keys.live_machine(machine.environment_id, machine.id)]
     if machine.session_sha256:
         rows.append(keys.session(machine.session_sha256))
+    if machine.cloud_id:
+        rows.append(keys.cloud_machine(machine.cloud, machine.cloud_id))
     rows.append(keys.session(digest(join_token(machine.id, world=world))))
     return [Stored(r.key, r.version, r.value).removed() for r in world.metadata.get_many(rows).values()]
 

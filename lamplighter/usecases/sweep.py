@@ -14,16 +14,13 @@ from lamplighter.domain.leases import FENCE_AFTER, SUSPECT_AFTER, Lease
 from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Conflict, LamplighterError, NotYet
 from lamplighter.intents import intend
-from lamplighter.ports import CloudMachine
 from lamplighter.records import Stored, find, find_many, new, walk
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.ensure_capacity import ensure_capacity
-from lamplighter.usecases.machines import put_out_machine, settle_machine, silent_since
+from lamplighter.usecases.inventory import Inventory, ask
+from lamplighter.usecases.machines import know_cloud_id, put_out_and_settle, silent_since
 from lamplighter.usecases.queueing import queue_key
 from lamplighter.world import World
-
-VISIBLE_AFTER = timedelta(minutes=2)
-"""A cloud may hide a new machine for a while; only after this long does its absence prove anything."""
 
 STUCK_AFTER = timedelta(minutes=2)
 """A machine in transit for longer than this has lost its state machine's attention, and gets ours."""
@@ -57,9 +54,7 @@ def sweep(*, world: World) -> SweepReport:
     return report
 
 
-def _sweep_environment(
-    environment_id: str, clouds: dict[str, dict[str, CloudMachine]], report: SweepReport, world: World
-) -> None:
+def _sweep_environment(environment_id: str, clouds: dict[str, Inventory], report: SweepReport, world: World) -> None:
     environment = find(world.metadata, Environment, keys.environment(environment_id))
     if not environment:
         return
@@ -69,11 +64,11 @@ def _sweep_environment(
     ensure_capacity(environment_id, world=world)
 
 
-def _described(world: World, report: SweepReport) -> dict[str, dict[str, CloudMachine]]:
+def _described(world: World, report: SweepReport) -> dict[str, Inventory]:
     found = {}
-    for name, cloud in world.clouds.items():
+    for name in world.clouds:
         try:
-            found[name] = {m.machine_id: m for m in cloud.describe(world.installation.id)}
+            found[name] = ask(name, world=world)
         except LamplighterError as error:
             report.faults += (f"cloud {name} could not be described: {error}",)
     return found
@@ -102,17 +97,16 @@ def _requeue_if_missing(execution: Stored[Execution], report: SweepReport, world
     report.requeued += 1
 
 
-def _sweep_machines(
-    environment: Environment, cloud: dict[str, CloudMachine] | None, report: SweepReport, world: World
-) -> None:
+def _sweep_machines(environment: Environment, inventory: Inventory | None, report: SweepReport, world: World) -> None:
     ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment.id))]
     machines = [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
     silent: list[Machine] = []
     for machine in machines:
-        if cloud is not None and _certainly_gone(machine, cloud, world):
+        _try(report, partial(_know_body, machine, inventory, world))
+        if inventory and inventory.certainly_gone(machine, world=world):
             report.lost += 1
-            because = f"it vanished: {_detail(machine, cloud)}"
-            _try(report, partial(_put_out, machine, because, world))
+            because = f"it vanished: {inventory.why_gone(machine)}"
+            _try(report, partial(put_out_and_settle, machine.id, because, world=world))
         elif machine.state is MachineState.BUSY and _silence(machine, world) >= SUSPECT_AFTER:
             _show_unreachable(machine, report, world)
             if _silence(machine, world) >= FENCE_AFTER:
@@ -122,22 +116,11 @@ def _sweep_machines(
     _fence(silent, len(machines), report, world)
 
 
-def _certainly_gone(machine: Machine, cloud: dict[str, CloudMachine], world: World) -> bool:
-    seen = cloud.get(machine.id)
-    if seen:
-        return seen.state == "gone"
-    return machine.registered_at is not None and world.now() - machine.registered_at >= VISIBLE_AFTER
-
-
-def _detail(machine: Machine, cloud: dict[str, CloudMachine]) -> str:
-    seen = cloud.get(machine.id)
-    return (seen.detail if seen else "") or "its cloud says that it is gone"
-
-
-def _put_out(machine: Machine, because: str, world: World) -> None:
-    """End it with whatever it left behind, then let its work move on. `NotYet` leaves the rest to a later sweep."""
-    put_out_machine(machine.id, because, world=world)
-    settle_machine(machine.id, world=world)
+def _know_body(machine: Machine, inventory: Inventory | None, world: World) -> None:
+    """A launch whose answer was lost left the cloud's id unknown."""
+    body = inventory.body_of(machine) if inventory and not machine.cloud_id else None
+    if body and body.state != "gone":
+        know_cloud_id(machine.id, body.cloud_id, world=world)
 
 
 def _silence(machine: Machine, world: World) -> timedelta:
@@ -168,7 +151,7 @@ def _fence(silent: list[Machine], fleet: int, report: SweepReport, world: World)
     for machine in silent:
         report.fenced += 1
         because = f"no heartbeat for {int(FENCE_AFTER.total_seconds())} s"
-        _try(report, partial(_put_out, machine, because, world))
+        _try(report, partial(put_out_and_settle, machine.id, because, world=world))
 
 
 def _overdue(machine: Machine, environment: Environment, world: World) -> bool:
@@ -177,6 +160,8 @@ def _overdue(machine: Machine, environment: Environment, world: World) -> bool:
         return True
     if machine.state is MachineState.REQUESTED:
         return age >= STUCK_AFTER or machine.workflow_token is None
+    if machine.state is MachineState.IDLE and machine.notice:
+        return True
     idle_for = world.now() - machine.idle_since if machine.state is MachineState.IDLE and machine.idle_since else None
     return idle_for is not None and idle_for >= timedelta(seconds=environment.idle_seconds) + STUCK_AFTER
 
@@ -188,16 +173,21 @@ def _push(machine: Machine, world: World) -> None:
     late = machine.state is MachineState.REQUESTED and world.now() - machine.requested_at >= boot + STUCK_AFTER
     idle = machine.state is MachineState.IDLE
     if machine.state is MachineState.DRAINING or late or idle:
-        because = {True: "it never registered", False: "idle, and it has stopped asking for work"}[late]
-        _put_out(machine, machine.retired_because or because, world)
+        put_out_and_settle(machine.id, machine.retired_because or _why_out(machine, late), world=world)
         return
     world.metadata.transact([intend(world, "start_machine", machine_id=machine.id)])
 
 
-def _reap_orphans(clouds: dict[str, dict[str, CloudMachine]], report: SweepReport, world: World) -> None:
+def _why_out(machine: Machine, late: bool) -> str:
+    if machine.notice:
+        return f"its cloud gave notice: {machine.notice}"
+    return "it never registered" if late else "idle, and it has stopped asking for work"
+
+
+def _reap_orphans(clouds: dict[str, Inventory], report: SweepReport, world: World) -> None:
     """A machine with our installation's mark and without a living record costs money for nobody."""
-    for name, machines in clouds.items():
-        for cloud_machine in machines.values():
+    for name, inventory in clouds.items():
+        for cloud_machine in inventory.machines:
             if cloud_machine.state == "gone":
                 continue
             stored = find(world.metadata, Machine, keys.machine(cloud_machine.machine_id))
