@@ -20,6 +20,7 @@ Kind = Literal[
     "resume",
     "ensure_capacity",
     "discard_outputs",
+    "carry_outputs",
     "delete_object",
     "set_alias",
 ]

@@ -101,6 +101,11 @@ def lease(execution_id: str) -> Key:
     return Key(f"execution#{execution_id}", "lease")
 
 
+def watched(execution_id: str) -> Key:
+    """Until when somebody looks at the log: apart from the execution, so that looking is in nobody's way."""
+    return Key(f"execution#{execution_id}", "watched")
+
+
 def workflow_token(execution_id: str) -> Key:
     return Key(f"execution#{execution_id}", "workflow-token")
 

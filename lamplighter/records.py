@@ -52,10 +52,15 @@ def new(key: Key, value: Any) -> Put:
     return Put(key, encode(value), ABSENT)
 
 
+def stored(kind: type[T], record: Record) -> Stored[T]:
+    """The value of a record that was read with others. Raises `Invalid` when it is no `kind`."""
+    return Stored(record.key, record.version, decode(kind, record.value))
+
+
 def find(metadata: Metadata, kind: type[T], key: Key) -> Stored[T] | None:
     """The value at `key`, or None."""
     record = metadata.get(key)
-    return _stored(kind, record) if record else None
+    return stored(kind, record) if record else None
 
 
 def need(metadata: Metadata, kind: type[T], key: Key, what: str) -> Stored[T]:
@@ -75,7 +80,7 @@ def find_many(metadata: Metadata, kind: type[T], keys: Sequence[Key]) -> list[St
     for key in keys:
         if key in records:
             try:
-                found.append(_stored(kind, records[key]))
+                found.append(stored(kind, records[key]))
             except Invalid as error:
                 _log.error("the record %s/%s is no %s: %s", key.partition, key.sort, kind.__name__, error.told())
     return found
@@ -118,7 +123,3 @@ def again_on_conflict(use_case: Callable[P, R]) -> Callable[P, R]:
         return use_case(*args, **kwargs)
 
     return tried
-
-
-def _stored(kind: type[T], record: Record) -> Stored[T]:
-    return Stored(record.key, record.version, decode(kind, record.value))

@@ -12,7 +12,7 @@ from functions.presentation.environments import EnvironmentInShort
 from functions.presentation.projects import ProjectInShort
 from lamplighter.domain.data import Datum
 from lamplighter.domain.environments import Environment
-from lamplighter.domain.executions import Execution
+from lamplighter.domain.executions import Execution, ExecutionInput
 from lamplighter.domain.projects import Project
 from lamplighter.errors import NotFound
 from lamplighter.usecases import environments
@@ -27,7 +27,7 @@ class CommitInShort(Shape):
 
 
 class InputShape(Shape):
-    """An input as requested."""
+    """An input as requested, or `_restart`: what earlier attempts of the execution have stored."""
 
     name: str
     urls: list[str]
@@ -150,8 +150,10 @@ def execution(call: PersonCall, value: Execution, shelf: Shelf) -> ExecutionShap
     return ExecutionShape(**_common(call, value, shelf))
 
 
-def execution_detail(call: PersonCall, value: Execution, outputs: Sequence[Datum]) -> ExecutionDetail:
-    """The whole execution with its outputs."""
+def execution_detail(
+    call: PersonCall, value: Execution, inputs: Sequence[ExecutionInput], outputs: Sequence[Datum]
+) -> ExecutionDetail:
+    """The whole execution with its inputs and outputs."""
     hidden: dict[str, str | None] = dict.fromkeys(value.secret_variables)
     return ExecutionDetail(
         **_common(call, value, Shelf(call)),
@@ -164,7 +166,7 @@ def execution_detail(call: PersonCall, value: Execution, outputs: Sequence[Datum
         stop_expression=value.stop_expression,
         exit_code=value.exit_code,
         parameter_categories={},
-        inputs=[InputShape(name=i.name, urls=list(i.urls)) for i in value.inputs],
+        inputs=[InputShape(name=i.name, urls=list(i.urls)) for i in inputs],
         outputs=[output(datum) for datum in outputs],
         executor_identity=value.ran.machine_id or None if value.ran else None,
         ran=_ran(value),

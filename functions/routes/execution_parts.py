@@ -13,7 +13,7 @@ from functions.presentation.common import Limit, Offset, Page, Shape, page_of
 from functions.routes.base import new_router
 from functions.routes.callers import Person
 from lamplighter.domain.executions import Execution
-from lamplighter.usecases import browse, change_execution, explain
+from lamplighter.usecases import attempts, browse, change_execution, explain
 
 router = new_router()
 
@@ -110,7 +110,7 @@ def list_metadata(call: Person, reference: str) -> list[dict[str, Any]]:
     "/api/v0/executions/<reference>/outputs/", operation_id="listOutputs", tags=["executions"], summary="Its files"
 )
 def list_outputs(call: Person, reference: str, limit: Limit = 0, offset: Offset = 0) -> Page[show_data.DatumShape]:
-    found = browse.outputs_of(_execution(call, reference), world=call.world)
+    found = attempts.outputs_of(_execution(call, reference), world=call.world)
     return page_of(call, found, lambda datum: show_data.datum(call, datum), limit=limit, offset=offset)
 
 

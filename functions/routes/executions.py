@@ -13,7 +13,15 @@ from functions.presentation.common import Limit, Offset, Page, page, rows
 from functions.routes.base import new_router
 from functions.routes.callers import Person
 from lamplighter.domain.executions import Execution
-from lamplighter.usecases import browse, change_execution, explain, stop_execution, submit_execution, submit_notebook
+from lamplighter.usecases import (
+    attempts,
+    browse,
+    change_execution,
+    explain,
+    stop_execution,
+    submit_execution,
+    submit_notebook,
+)
 from lamplighter.usecases.browse import ExecutionFilter
 from lamplighter.usecases.check_order import SubmitExecution
 
@@ -175,4 +183,5 @@ def _order(wanted: NewExecution) -> SubmitExecution:
 
 def _detail(call: Person, found: Execution) -> show.ExecutionDetail:
     shown = explain.explained(found, world=call.world)
-    return show.execution_detail(call, shown, browse.outputs_of(found, world=call.world))
+    inputs = attempts.inputs_of(found, world=call.world)
+    return show.execution_detail(call, shown, inputs, attempts.outputs_of(found, world=call.world))

@@ -5,7 +5,8 @@ what they do not know.
 
 | Path | Body | Answer | Authorization |
 |---|---|---|---|
-| register/ | Register | Registered | `Join <join token>` |
+| nonce/ | {} | Nonce | none |
+| register/ | Register | Registered | `Join <join token>`, or `Proof <base64 of a Proof>` |
 | lease/ | Claim | Offer | `Session <session token>` |
 | executions/{id}/inputs/ | Held | Inputs | Session |
 | executions/{id}/started/ | Started | Orders | Session |
@@ -16,7 +17,8 @@ what they do not know.
 | executions/{id}/finish/ | Finish | Finished | Session |
 | farewell/ | Farewell | {} | Session |
 
-Refusals carry `{"code": ..., "message": ...}`: 401 `not_authenticated` (the session is over: power off), 404 `not_found`,
+Refusals carry `{"code": ..., "message": ...}`: 401 `not_authenticated` (the session is over: power off; a proof does not count:
+make a fresh one), 403 `forbidden` (this machine was given up: power off), 404 `not_found`,
 409 `stale_epoch` (stop the container, forget the job), 409 `sequence_gap` with `expected` (send again from there),
 429/5xx (try again later, with jitter; nothing was lost).
 """
@@ -33,12 +35,39 @@ Outcome = Literal["complete", "error", "stopped", "interrupted", "lost"]
 """How an attempt ended: exit code 0; a failure of the user's run; stopped on request or by a rule; the machine was taken
 away; the agent could not run it for reasons of its own (counts as an infrastructure loss)."""
 
-StopReason = Literal["user", "time_limit", "no_output", "condition", "shutdown", "lost_lease"]
+StopReason = Literal["user", "time_limit", "no_output", "condition", "shutdown", "interruption", "lost_lease"]
+"""Why a run is stopped. The control plane orders "user" alone; the others are the agent's own findings."""
+
+Notice = Literal["", "rebalance", "interruption"]
+"""What a machine's cloud has said of its end: nothing; that it may be near; that it comes within two minutes. It only grows
+graver. After either the machine takes no other job; after an interruption it winds up the one it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    """What the next proof must hold. It is good for one registration within five minutes."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Who a machine is, as its cloud can confirm: `evidence` is what that cloud's identity asks for, with the nonce in it.
+
+    For "ec2" it is a signed request, as `lamplighter.contract.ec2_proof` says: `method`, `url`, `headers` and `body`.
+    """
+
+    cloud: str
+    nonce: str = field(repr=False)
+    evidence: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """An agent introduces itself. Repeatable with the same join token until the first lease."""
+    """An agent introduces itself. Repeatable until the first lease, with the same join token or with a fresh proof each time.
+
+    `machine_id` is empty where a proof says which machine it is.
+    """
 
     machine_id: str
     agent_version: str
@@ -52,12 +81,13 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The session token, and how often to speak."""
+    """The session token, how often to speak, and the machine's id for an agent that did not know it."""
 
     session: str
     heartbeat_seconds: float
     poll_seconds: float
     deadman_seconds: float
+    machine_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +133,33 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Still here. `seq` rises; an older one is ignored. `phase` is shown to people ("fetching inputs: 2 of 5")."""
+    """Still here. `seq` rises; an older one is ignored. `phase` is shown to people ("fetching inputs: 2 of 5"). `notice` is what
+    the machine has heard from its cloud by itself.
+    """
 
     epoch: Epoch
     seq: int
     phase: str = ""
+    notice: Notice = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What to do: `stop` is repeated in each answer from the first on. `watched` asks for log batches every 1-2 s."""
+    """What to do: `stop` and `notice` are repeated in each answer from the first on. `watched` asks for log batches every 1-2 s.
+
+    `notice` is what the control plane has heard from the machine's cloud; it counts as if the machine had heard it itself.
+    """
 
     stop: StopReason | None = None
     lease_seconds: int = 900
     heartbeat_seconds: float = 20.0
     watched: bool = False
+    notice: Notice = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Log lines with the sequence numbers first_seq, first_seq+1, ...
+    """Log lines with the sequence numbers first_seq, first_seq+1, ... An answered batch renews the lease as a heartbeat does.
 
     Each line is `[time, stream, message]`: microseconds since the Unix epoch (strictly rising within an execution), stream 0
     stdout, 1 stderr, 2 status, text without its line end. `metadata` names the lines that are metadata points: `[seq, object]`.
@@ -177,7 +214,8 @@ class Finish:
     """The end of an attempt. All events and outputs were acknowledged before this is sent.
 
     `last_seq` is the number of events sent in all; `outputs` the output ids; `output_metadata` what the sidecars and
-    `valohai.metadata.jsonl` said at the end about files by name. `reason` is for people.
+    `valohai.metadata.jsonl` said at the end about files by name. `reason` is for people. `notice` tells whether an attempt that
+    was interrupted ended because the machine's cloud takes it back, or for another shutdown.
     """
 
     epoch: Epoch
@@ -188,6 +226,7 @@ class Finish:
     outputs: tuple[str, ...] = ()
     output_metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     run_seconds: float | None = None
+    notice: Notice = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from lamplighter.contract.report import Outcome
+from lamplighter.contract.report import Notice, Outcome
 
 MAX_INFRASTRUCTURE_LOSSES = 5
 """How often an execution is started again after its machine was lost, before it is given up as crashed."""
@@ -69,7 +69,11 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A request for one run, merged with its step, and what became of it. Times are UTC; limits are seconds."""
+    """A request for one run, merged with its step, and what became of it. Times are UTC; limits are seconds.
+
+    `epoch_n` is the newest attempt. The files that attempts up to `carried_n` have stored are given to the next one as the input
+    `_restart`; 0 means none.
+    """
 
     id: str
     organisation_id: str
@@ -115,12 +119,13 @@ class Execution:
     infrastructure_losses: int = 0
     latest_metadata: Mapping[str, Any] = field(default_factory=dict)
     n_outputs: int = 0
+    carried_n: int = 0
     deleted: bool = False
     notebook: bool = False
 
     def leased(self, epoch_n: int, now: datetime) -> Execution:
-        """A machine holds it now; user code does not run yet, so it stays queued."""
-        return replace(self, epoch_n=epoch_n, mtime=now, status_detail="A machine has taken the job")
+        """A machine holds it now; user code does not run yet, so it stays queued. Its outputs are those of this attempt."""
+        return replace(self, epoch_n=epoch_n, n_outputs=0, mtime=now, status_detail="A machine has taken the job")
 
     def started(self, ran: Ran, now: datetime) -> Execution:
         """User code runs from now on. A stop that was asked for meanwhile stays in force."""
@@ -144,25 +149,31 @@ class Execution:
         )
 
     def requeued(self, why: str, now: datetime) -> Execution:
-        """Its machine was lost: it waits again, from the beginning. The loss is not held against the user's retries."""
-        return replace(
+        """Its machine was lost, and it waits again. The loss is not held against the user's retries.
+
+        With `autorestart` the next attempt goes on from what the earlier ones have stored; else it begins from the beginning.
+        """
+        again = replace(
             self,
             status=Status.QUEUED,
             status_detail=why,
             infrastructure_losses=self.infrastructure_losses + 1,
             start_time=None,
             ran=None,
-            latest_metadata={},
-            n_outputs=0,
             qtime=now,
             mtime=now,
         )
+        if self.autorestart:
+            return replace(again, carried_n=self.epoch_n)
+        return replace(again, latest_metadata={}, n_outputs=0)
 
 
 def after_finish(
-    execution: Execution, outcome: Outcome, reason: str, exit_code: int | None, now: datetime
+    execution: Execution, outcome: Outcome, reason: str, exit_code: int | None, now: datetime, *, notice: Notice = ""
 ) -> Execution:
-    """What an agent's report makes of the execution: an end, or another turn in the queue."""
+    """What an agent's report makes of the execution: an end, or another turn in the queue. `notice` is the machine's."""
+    if outcome == "interrupted" and notice == "interruption":
+        return _after_interruption(execution, reason, now)
     if outcome in ("lost", "interrupted"):
         return after_loss(execution, reason or "the machine was taken away", now)
     if outcome == "stopped":
@@ -182,3 +193,16 @@ def after_loss(execution: Execution, reason: str, now: datetime) -> Execution:
             Status.CRASHED, f"Given up: its machine was lost {times} times, last because {reason}", now
         )
     return execution.requeued(f"Waiting again: {reason}", now)
+
+
+def _after_interruption(execution: Execution, reason: str, now: datetime) -> Execution:
+    """The cloud took the machine back, and said so in time for user code to write down what it had.
+
+    Users know this from `autorestart`: with it, the execution waits again; without it, it ends here, with what it saved as its
+    outputs. It ends as crashed, "the platform failed": nobody stopped it, and its code did nothing wrong. Where user code had not
+    begun there is nothing to keep and nothing that may not be done twice, so it waits again in any case.
+    """
+    if execution.stop or execution.autorestart or not execution.ran:
+        return after_loss(execution, reason, now)
+    advice = "What it had stored by then is kept. With autorestart it would be queued again"
+    return execution.ended(Status.CRASHED, f"{reason[:1].upper()}{reason[1:]}. {advice}", now)

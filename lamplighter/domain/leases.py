@@ -11,13 +11,22 @@ from lamplighter.errors import StaleEpoch
 SUSPECT_AFTER = timedelta(seconds=60)
 """Without a heartbeat for this long an execution is shown as unreachable; nothing is moved yet."""
 
+UNREACHABLE = "Unreachable: "
+"""How the detail of such an execution begins."""
+
 FENCE_AFTER = timedelta(minutes=5)
 """Without a heartbeat for this long its machine is ended, and the execution moves on proof of death."""
+
+DEFAULT_LEASE_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The fence of one execution. It outlives every holder: `n` only rises, `next_seq` only grows."""
+    """The fence of one execution. It outlives every holder: `n` only rises, `next_seq` only grows.
+
+    Every heartbeat writes this record and reads little else, so it is small, and holds what must be answered each time: the
+    lease's length in seconds, whether the holder is to stop, and a mark of the phase that was told last.
+    """
 
     execution_id: str
     generation: int = 1
@@ -30,6 +39,9 @@ class Lease:
     next_seq: int = 0
     last_event_time: int = 0
     job_token_sha256: str = ""
+    seconds: int = DEFAULT_LEASE_SECONDS
+    stopping: bool = False
+    phase_mark: str = ""
 
     @property
     def epoch(self) -> Epoch:
@@ -52,16 +64,21 @@ class Lease:
             expires_at=now + timedelta(seconds=seconds),
             last_heartbeat=now,
             heartbeat_seq=-1,
+            seconds=seconds,
+            stopping=False,
+            phase_mark="",
         )
 
-    def renewed(self, seq: int, *, seconds: int, now: datetime) -> Lease:
-        """A heartbeat never shortens the lease; an older one changes nothing."""
-        if seq <= self.heartbeat_seq:
+    def renewed(self, now: datetime, seq: int | None = None) -> Lease:
+        """The holder was heard, by a heartbeat numbered `seq` or by another call. It never shortens the lease; a heartbeat that
+        is older than the last one changes nothing.
+        """
+        if seq is not None and seq <= self.heartbeat_seq:
             return self
-        until = now + timedelta(seconds=seconds)
+        until = now + timedelta(seconds=self.seconds)
         return replace(
             self,
-            heartbeat_seq=seq,
+            heartbeat_seq=self.heartbeat_seq if seq is None else seq,
             last_heartbeat=now,
             expires_at=max(until, self.expires_at) if self.expires_at else until,
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 from lamplighter import keys
 from lamplighter.contract.wire import format_time
-from lamplighter.domain.data import Datum
 from lamplighter.domain.executions import INCOMPLETE, Execution, Status
 from lamplighter.domain.projects import Principal
 from lamplighter.errors import NotFound
@@ -19,6 +18,7 @@ from lamplighter.ports import Record
 from lamplighter.records import Stored, find, find_many, walk
 from lamplighter.usecases.access import need_id, need_project, readable_projects
 from lamplighter.usecases.status_events import moment, read_line
+from lamplighter.usecases.watchers import note_watcher
 from lamplighter.world import World
 
 DEFAULT_EVENTS = 2000
@@ -90,16 +90,9 @@ def list_executions(principal: Principal, wanted: ExecutionFilter, *, world: Wor
     return found[wanted.offset : wanted.offset + wanted.limit], len(found)
 
 
-def outputs_of(execution: Execution, *, world: World) -> list[Datum]:
-    """The files of the newest attempt, oldest first."""
-    ids = [str(r.value["datum_id"]) for r in walk(world.metadata, keys.outputs(execution.id))]
-    data = [s.value for s in find_many(world.metadata, Datum, [keys.datum(i) for i in sorted(ids)])]
-    return [d for d in data if d.visible and d.epoch_n == execution.epoch_n]
-
-
 def read_events(principal: Principal, execution_id: str, limit: int | None, *, world: World) -> EventPage:
     """The last `limit` lines of the log in ascending order; all of them for 0; DEFAULT_EVENTS for None."""
-    own_execution(principal, execution_id, world=world)
+    note_watcher(own_execution(principal, execution_id, world=world).value, world=world)
     wanted = DEFAULT_EVENTS if limit is None or limit < 0 else limit
     said = [read_line(r) for r in walk(world.metadata, keys.status_events(execution_id))]
     segments = list(walk(world.metadata, keys.segments(execution_id)))
@@ -124,7 +117,7 @@ def read_status_events(principal: Principal, execution_id: str, limit: int | Non
 
 def read_metadata(principal: Principal, execution_id: str, *, world: World) -> list[dict[str, Any]]:
     """Every metadata point with the time of its line under `_time` (unless the run printed one), oldest first."""
-    own_execution(principal, execution_id, world=world)
+    note_watcher(own_execution(principal, execution_id, world=world).value, world=world)
     points = []
     for segment in walk(world.metadata, keys.segments(execution_id)):
         if not segment.value["points"]:

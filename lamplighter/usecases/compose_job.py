@@ -35,7 +35,7 @@ def compose_job(execution: Execution, lease: Lease, job_token: str, *, world: Wo
         project_id=execution.project_id,
         counter=execution.counter,
         epoch=lease.epoch,
-        lease_seconds=environment.value.lease_seconds if environment else 900,
+        lease_seconds=lease.seconds,
         next_seq=lease.next_seq,
         code=code_of(execution, world=world),
         image=execution.image,

@@ -27,7 +27,8 @@ from lamplighter.usecases.aliases import (
     resolve_alias,
     set_alias,
 )
-from lamplighter.usecases.browse import outputs_of, own_execution
+from lamplighter.usecases.attempts import outputs_of
+from lamplighter.usecases.browse import own_execution
 from lamplighter.world import World
 
 __all__ = [

@@ -87,11 +87,27 @@ def _ensure_capacity(intent: Intent, world: World) -> None:
 
 def _discard_outputs(intent: Intent, world: World) -> None:
     """Files of a lost attempt: no longer listed, their bytes removed."""
+    for stored in _outputs(intent, world):
+        if not stored.value.discarded:
+            _discard(stored.key, world)
+
+
+def _carry_outputs(intent: Intent, world: World) -> None:
+    """Files that the next attempt is given: it is noted as their reader. Those that never came up whole are removed."""
+    for stored in _outputs(intent, world):
+        used_by = keys.used_by(stored.value.id, intent.argument["execution_id"])
+        if not stored.value.stored:
+            _discard(stored.key, world)
+        elif not world.metadata.get(used_by):
+            world.metadata.transact([new(used_by, {"execution_id": intent.argument["execution_id"]})])
+
+
+def _outputs(intent: Intent, world: World) -> list[Stored[Datum]]:
+    """The files of all attempts up to the one that the intent names."""
     execution_id, epoch_n = intent.argument["execution_id"], int(intent.argument["epoch_n"])
     ids = [str(r.value["datum_id"]) for r in walk(world.metadata, keys.outputs(execution_id))]
-    for stored in find_many(world.metadata, Datum, [keys.datum(i) for i in ids]):
-        if stored.value.epoch_n <= epoch_n and not stored.value.discarded:
-            _discard(stored.key, world)
+    found = find_many(world.metadata, Datum, [keys.datum(i) for i in ids])
+    return [stored for stored in found if stored.value.epoch_n <= epoch_n]
 
 
 @again_on_conflict
@@ -120,6 +136,7 @@ HANDLERS: dict[str, Callable[[Intent, World], None]] = {
     "resume": _resume,
     "ensure_capacity": _ensure_capacity,
     "discard_outputs": _discard_outputs,
+    "carry_outputs": _carry_outputs,
     "delete_object": _delete_object,
     "set_alias": _set_alias,
 }

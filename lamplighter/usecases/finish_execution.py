@@ -11,7 +11,7 @@ from lamplighter.domain.executions import Execution, after_finish, after_loss
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import Machine
 from lamplighter.errors import Invalid, SequenceGap
-from lamplighter.intents import intend, record
+from lamplighter.intents import Kind, intend, record
 from lamplighter.ports import Write
 from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new
 from lamplighter.usecases.queueing import queue_key
@@ -38,11 +38,13 @@ def finish_execution(machine: Stored[Machine], execution_id: str, message: Finis
         raise SequenceGap(lease.value.next_seq)
     _describe(execution_id, message, world)
     now = world.now()
-    ended = after_finish(execution.value, message.outcome, message.reason[:2000], message.exit_code, now)
+    known = machine.value.noticed(message.notice)
+    reason, exit_code = message.reason[:2000], message.exit_code
+    ended = after_finish(execution.value, message.outcome, reason, exit_code, now, notice=known.notice)
     world.metadata.transact(
         [
             *conclusion(execution, ended, lease, world),
-            machine.becomes(machine.value.rested(now)),
+            machine.becomes(known.rested(now)),
         ]
     )
     world.nudge()
@@ -79,7 +81,8 @@ def conclusion(
     if not ended.status.terminal:
         writes.append(new(queue_key(ended), {"execution_id": ended.id}))
         writes.append(intend(world, "ensure_capacity", environment_id=ended.environment_id))
-        writes.append(intend(world, "discard_outputs", execution_id=ended.id, epoch_n=ended.epoch_n))
+        fate: Kind = "carry_outputs" if ended.carried_n else "discard_outputs"
+        writes.append(intend(world, fate, execution_id=ended.id, epoch_n=ended.epoch_n))
         return writes
     writes.extend(_forget_live(ended, world))
     token = world.metadata.get(keys.workflow_token(ended.id))

@@ -34,7 +34,8 @@ SEEN_EVERY = timedelta(seconds=10)
 
 @again_on_conflict
 def lease_job(session: str, claim: Claim, *, world: World) -> Offer:
-    """The first waiting execution, under a new epoch; or `wait`; or `drain`, after which no lease is ever given.
+    """The first waiting execution, under a new epoch; or `wait`; or `drain`, after which no lease is ever given, as when the
+    machine's cloud has given notice.
 
     The same claim id gives the same lease again, so a lost answer loses nothing. Raises `NotAuthenticated`.
     """
@@ -43,6 +44,10 @@ def lease_job(session: str, claim: Claim, *, world: World) -> Offer:
     if machine.state is MachineState.BUSY and machine.execution_id:
         return _again(machine, claim, world)
     if machine.state is not MachineState.IDLE:
+        return Offer("drain")
+    if machine.notice:
+        world.metadata.transact(retirement(stored, f"its cloud gave notice: {machine.notice}", world))
+        world.nudge()
         return Offer("drain")
     environment = find(world.metadata, Environment, keys.environment(machine.environment_id))
     if not environment:

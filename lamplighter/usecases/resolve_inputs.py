@@ -14,6 +14,7 @@ from lamplighter.domain.data import Datum, free_properties
 from lamplighter.domain.executions import Execution, ExecutionInput
 from lamplighter.errors import Invalid, LamplighterError
 from lamplighter.records import find
+from lamplighter.usecases.attempts import inputs_of
 from lamplighter.usecases.compose_job import call_of
 from lamplighter.world import World
 
@@ -22,11 +23,11 @@ MAX_FILES = 10_000
 
 
 def resolve_inputs(execution: Execution, *, world: World) -> tuple[Input, ...]:
-    """Every input with its files. On-demand files carry no call until user code asks for them.
+    """Every input with its files, `_restart` included. On-demand files carry no call until user code asks for them.
 
     Raises `Invalid` naming the input whose URL matches nothing, is gone, or needs a store that is not configured.
     """
-    return tuple(_resolve(execution, item, world) for item in execution.inputs)
+    return tuple(_resolve(execution, item, world) for item in inputs_of(execution, world=world))
 
 
 def input_id(execution: Execution, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lamplighter import keys
 from lamplighter.domain.executions import Execution, StopRequest
 from lamplighter.domain.leases import Lease
@@ -38,4 +40,5 @@ def _writes(stored: Stored[Execution], asked: Execution, lease: Stored[Lease], w
     if asked.status.terminal:
         return conclusion(stored, asked, lease, world)
     text = f"Stop asked by {asked.stop.by}" if asked.stop else "Stop asked"
-    return [stored.becomes(asked), lease.unchanged(), status_event(asked.id, text, world.now())]
+    told = lease.becomes(replace(lease.value, stopping=True))
+    return [stored.becomes(asked), told, status_event(asked.id, text, world.now())]

@@ -19,7 +19,7 @@ from lamplighter.intents import intend
 from lamplighter.ports import Write
 from lamplighter.records import again_on_conflict, find, need, new
 from lamplighter.usecases.compose_job import call_of
-from lamplighter.usecases.report import held, orders
+from lamplighter.usecases.report import held, held_and_ordered
 from lamplighter.world import World
 
 MAX_NAME_BYTES = 1024
@@ -56,14 +56,14 @@ def output_stored(
     machine: Machine, execution_id: str, output_id: str, message: OutputStored, *, world: World
 ) -> Orders:
     """The bytes are up: from here the datum is listed. Raises `Invalid` when the store does not have them in full."""
-    lease = held(machine, execution_id, message, world=world)
+    lease, orders = held_and_ordered(machine, execution_id, message, world=world)
     execution = need(world.metadata, Execution, keys.execution(execution_id), "this execution")
     stored = need(world.metadata, Datum, keys.datum(output_id), "this output")
     datum = stored.value
     if datum.execution_id != execution_id:
         raise NotFound("this output does not exist")
     if datum.stored:
-        return orders(execution.value, world=world)
+        return orders
     _refuse_missing_bytes(datum, world)
     writes: list[Write] = [
         lease.unchanged(),
@@ -75,7 +75,7 @@ def output_stored(
         writes.append(intend(world, "set_alias", project_id=datum.project_id, name=alias, datum_id=datum.id))
     world.metadata.transact(writes)
     world.nudge()
-    return orders(execution.value, world=world)
+    return orders
 
 
 @again_on_conflict

@@ -10,7 +10,7 @@ from functools import partial
 from lamplighter import keys
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Status
-from lamplighter.domain.leases import FENCE_AFTER, SUSPECT_AFTER, Lease
+from lamplighter.domain.leases import FENCE_AFTER, SUSPECT_AFTER, UNREACHABLE, Lease
 from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Conflict, LamplighterError, NotYet
 from lamplighter.intents import intend
@@ -134,7 +134,7 @@ def _show_unreachable(machine: Machine, report: SweepReport, world: World) -> No
     report.unreachable += 1
     execution = find(world.metadata, Execution, keys.execution(machine.execution_id or "-"))
     seconds = int(_silence(machine, world).total_seconds())
-    text = f"Unreachable: machine {machine.id[-8:]} has been silent for {seconds // 60 * 60} s"
+    text = f"{UNREACHABLE}machine {machine.id[-8:]} has been silent for {seconds // 60 * 60} s"
     if not execution or execution.value.status.terminal or execution.value.status_detail == text:
         return
     try:

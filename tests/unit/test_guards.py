@@ -12,7 +12,7 @@ from lamplighter.contract.report import NewOutput, OutputStored
 from lamplighter.domain.machines import MachineState
 from lamplighter.errors import Invalid, NotFound, SequenceGap
 from lamplighter.ports import ABSENT, ANY, Delete, Put
-from lamplighter.usecases import browse, store_outputs
+from lamplighter.usecases import attempts, browse, store_outputs
 from lamplighter.usecases.ensure_capacity import ensure_capacity
 from lamplighter.usecases.finish_execution import lose_attempt
 from lamplighter.usecases.queueing import queue_key
@@ -52,7 +52,7 @@ def test_an_output_whose_bytes_never_arrived_is_not_shown():
             machine, execution.id, target.output_id, OutputStored(agent.epoch), world=life.world
         )
 
-    assert browse.outputs_of(life.execution(execution.id), world=life.world) == []
+    assert attempts.outputs_of(life.execution(execution.id), world=life.world) == []
 
 
 def test_the_cap_holds_even_when_the_list_of_machines_lags():

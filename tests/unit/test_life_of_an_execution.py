@@ -8,7 +8,7 @@ from lamplighter.domain.executions import MAX_INFRASTRUCTURE_LOSSES, Status
 from lamplighter.domain.machines import MachineState
 from lamplighter.errors import Forbidden, NotAuthenticated, SequenceGap, StaleEpoch
 from lamplighter.ports import LaunchRequest
-from lamplighter.usecases import browse, explain
+from lamplighter.usecases import attempts, browse, explain
 from lamplighter.usecases.stop_execution import stop_execution
 from tests.life import Agent, Life, with_agent
 
@@ -43,7 +43,7 @@ def test_a_run_from_the_queue_to_its_outputs():
     assert status == ended.status == Status.COMPLETE
     assert ended.latest_metadata == {"accuracy": 0.9}
     assert [text for _, stream, text in events if stream == "stdout"] == ["hello", "world", '{"accuracy": 0.9}']
-    assert [(d.id, d.tags, d.aliases) for d in browse.outputs_of(ended, world=life.world)] == [
+    assert [(d.id, d.tags, d.aliases) for d in attempts.outputs_of(ended, world=life.world)] == [
         (datum_id, ("good",), ("best",))
     ]
     assert life.machine(agent.machine_id).state is MachineState.IDLE
@@ -164,7 +164,7 @@ def test_a_vanished_machine_gives_its_execution_back_to_the_queue():
     assert waiting.infrastructure_losses == 1
     assert "lost" in waiting.status_detail
     assert done.status is Status.COMPLETE
-    assert [d.name for d in browse.outputs_of(done, world=life.world)] == ["whole.bin"]
+    assert [d.name for d in attempts.outputs_of(done, world=life.world)] == ["whole.bin"]
 
 
 def test_a_worker_that_lost_its_lease_cannot_write_anything():

@@ -13,7 +13,7 @@ from lamplighter.domain.executions import Status
 from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Forbidden, NotAuthenticated, SequenceGap, StaleEpoch
 from lamplighter.records import find
-from lamplighter.usecases import browse
+from lamplighter.usecases import attempts, browse
 from lamplighter.usecases.check_order import SubmitExecution
 from lamplighter.usecases.stop_execution import stop_execution
 from lamplighter.usecases.submit_execution import submit_execution
@@ -146,7 +146,7 @@ def check(whole: Whole, allowed: set[Status]) -> None:
     pool = metadata.get(keys.capacity(life.environment().id))
     events = browse.read_events(life.principal, execution.id, 0, world=life.world).events
     said = [text for _, stream, text in events if stream == "stdout"]
-    outputs = [d.name for d in browse.outputs_of(execution, world=life.world)]
+    outputs = [d.name for d in attempts.outputs_of(execution, world=life.world)]
     ends = [
         text for _, stream, text in events if stream == "status" and text.startswith(("Complete", "Stopped", "Crashed"))
     ]
