@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up setup test check format bundle bench lock clean images docker sam
+.PHONY: help demo up setup test check format bundle bench lock clean images docker sam emulators
 
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
@@ -31,7 +31,7 @@ up: ## a server of your own on http://127.0.0.1:8000, kept in .lamplighter/state
 setup: ## install what the clone needs into .venv and .cache
 	@infra/setup/setup.sh
 
-test: setup sam docker images check ## everything that CI checks: lint, types, import rules, all tests
+test: setup sam emulators docker images check ## everything that CI checks: lint, types, import rules, all tests
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) tests
 
 check: ## format, lint, types and import rules: seconds
@@ -59,10 +59,13 @@ lock: ## resolve the dependencies anew; commit what changes
 	@infra/setup/setup.sh server
 	PATH="$(CURDIR)/.cache/tools/bin:$$PATH"; \
 	$(LOCK) --upgrade pyproject.toml --extra aws --extra server --group dev --no-emit-package lamplighter-worker --no-emit-package lamplighter -o requirements.lock; \
-	cd infra/setup && for name in tools clients utils digits sam; do $(LOCK) --upgrade $$name.in -o $$name.lock; done
+	cd infra/setup && for name in tools clients utils digits sam emulators; do $(LOCK) --upgrade $$name.in -o $$name.lock; done
 
 docker: ## make a Docker engine answer (installs one when root on Debian or Ubuntu)
 	@infra/setup/docker.sh
+
+emulators: ## the AWS emulator and the other servers that tests start
+	@infra/setup/setup.sh emulators
 
 sam: ## install what checks template.yaml and deploys it to AWS
 	@infra/setup/setup.sh sam
