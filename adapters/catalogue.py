@@ -21,12 +21,16 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
     },
     "workflow": {
         "embedded": "adapters.workflow.embedded:EmbeddedWorkflow",
+        "step_functions": "adapters.workflow.step_functions:StepFunctionsWorkflow",
     },
     "githosts": {
         "bare_git": "adapters.githosts.bare_git:BareGit",
     },
     "blueprints": {
         "valohai": "adapters.blueprints.valohai:ValohaiBlueprints",
+    },
+    "identities": {
+        "ec2": "adapters.identities.ec2:Ec2Identity",
     },
     "secrets": {
         "file": "adapters.secrets.file:FileSecrets",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -85,15 +85,15 @@ class Rig(Protocol):
         """Let the workflow's time pass, and be quiet again."""
 
 
-MAKERS: dict[str, Callable[[Path], Rig]] = {
+EMBEDDED: dict[str, Callable[[Path], Rig]] = {
     "embedded-memory": lambda _folder: Stage(MemoryMetadata(), DEFINITIONS),
     "embedded-sqlite": lambda folder: Stage(SqliteMetadata(folder / "metadata.db"), DEFINITIONS),
 }
 
 
-@pytest.fixture(params=sorted(MAKERS))
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
-    return MAKERS[request.param](tmp_path)
+@pytest.fixture(params=[*sorted(EMBEDDED), "step_functions"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, emulated_stages: Callable[[Mapping[str, Json]], Rig]) -> Rig:
+    return EMBEDDED[request.param](tmp_path) if request.param in EMBEDDED else emulated_stages(DEFINITIONS)
 
 
 @pytest.fixture
