@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from functions.messages import Head
+from lamplighter.contract.report import Proof
 from lamplighter.domain.machines import Machine
 from lamplighter.domain.projects import Principal
 from lamplighter.errors import Invalid
@@ -44,9 +45,9 @@ class PersonCall(Call):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinCall(Call):
-    """A request by a machine that wants to register. The use case proves the token."""
+    """A request by a machine that wants to register, with a join token or a proof. The use case judges it."""
 
-    join_token: str
+    credential: str | Proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,10 @@ from functions.version import VERSION
 
 SNAPSHOT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
-_SCHEMES: dict[Scheme, str] = {
+_SCHEMES: dict[str, str] = {
     "Token": 'A person\'s token: "Authorization: Token <token>".',
     "Join": 'The token a machine was launched with: "Authorization: Join <token>".',
+    "Proof": 'Who a machine is, as its cloud can confirm, as base64 of JSON: "Authorization: Proof <proof>".',
     "Session": 'An agent\'s session: "Authorization: Session <token>".',
     "Job": 'The token of one attempt, for user code: "Authorization: Job <token>".',
 }
@@ -89,7 +90,8 @@ def text() -> str:
 
 
 def _finish(operation: dict[str, Any], scheme: Scheme) -> None:
-    operation["security"] = [] if scheme == "Public" else [{scheme: []}]
+    accepted = ("Join", "Proof") if scheme == "Join" else (scheme,)
+    operation["security"] = [] if scheme == "Public" else [{name: []} for name in accepted]
     operation["responses"].pop("422", None)
     wanted = _PUBLIC_ERRORS if scheme == "Public" else tuple(_ERRORS)
     for status in wanted:

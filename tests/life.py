@@ -47,7 +47,8 @@ from lamplighter.usecases.finish_execution import finish_execution
 from lamplighter.usecases.initialise import initialise
 from lamplighter.usecases.lease_job import lease_job
 from lamplighter.usecases.projects import create_project
-from lamplighter.usecases.sessions import machine_of, register_machine
+from lamplighter.usecases.registration import register_machine
+from lamplighter.usecases.sessions import machine_of
 from lamplighter.usecases.submit_execution import submit_execution
 from lamplighter.usecases.sweep import SweepReport, sweep
 from lamplighter.usecases.workflow_tasks import perform

@@ -9,7 +9,7 @@ from pydantic import BaseModel, PlainValidator
 
 from functions.presentation.common import Shape
 from functions.routes.base import new_router
-from functions.routes.callers import Agent, Job, Joiner
+from functions.routes.callers import Agent, Anybody, Job, Joiner
 from lamplighter.contract.report import (
     Claim,
     Events,
@@ -21,6 +21,7 @@ from lamplighter.contract.report import (
     Held,
     Inputs,
     NewOutput,
+    Nonce,
     Offer,
     Orders,
     OutputStored,
@@ -30,7 +31,7 @@ from lamplighter.contract.report import (
     Started,
 )
 from lamplighter.contract.wire import decode
-from lamplighter.usecases import finish_execution, job_calls, lease_job, machines, report, sessions, store_outputs
+from lamplighter.usecases import finish_execution, job_calls, lease_job, machines, registration, report, store_outputs
 
 router = new_router()
 
@@ -66,9 +67,14 @@ class FetchableInput(Shape):
     files: list[FetchableFile]
 
 
+@router.post("/api/worker/v0/nonce/", operation_id="makeNonce", tags=["worker"], summary="What a proof must hold")
+def make_nonce(call: Anybody) -> Nonce:
+    return registration.new_nonce(world=call.world)
+
+
 @router.post("/api/worker/v0/register/", operation_id="registerMachine", tags=["worker"], summary="Get a session")
 def register(call: Joiner, message: Annotated[Register, _by_contract(Register), Body()]) -> Registered:
-    return sessions.register_machine(call.join_token, message, world=call.world)
+    return registration.register_machine(call.credential, message, world=call.world)
 
 
 @router.post("/api/worker/v0/lease/", operation_id="leaseJob", tags=["worker"], summary="Ask for work")

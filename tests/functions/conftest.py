@@ -64,6 +64,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     clock = SteppingClock()
     disk = LocalDiskStore(tmp_path / "store", base_url="https://lamplighter.test", signing_key=b"k" * 32, clock=clock)
     world = make_world(now=clock, stores=MemoryStores({"default": disk}))
+    world.secrets.put("installation/join-key", "test")
     environment = {"slug": "local", "name": "Local", "cloud": "local"}
     initialise(admin_password=PASSWORD, environment=environment, world=world)
     uploads = tmp_path / "uploads"

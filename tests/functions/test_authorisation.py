@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from pathlib import Path
 
 import pytest
 
@@ -19,15 +21,15 @@ EXPECTED = {
     "GET /api/v0/server/": "Public",
     "GET /api/health/": "Public",
     "GET /api/openapi.json": "Public",
+    "POST /api/worker/v0/nonce/": "Public",
 }
 
 
 def _expected(method: str, path: str) -> str:
     if path.startswith("/api/worker/v0/executions/<execution_id>/job/"):
         return "Job"
-    if path.startswith("/api/worker/") and not path.endswith("/register/"):
-        return "Session"
-    return EXPECTED.get(f"{method} {path}", "Token")
+    everything_else = "Session" if path.startswith("/api/worker/") else "Token"
+    return EXPECTED.get(f"{method} {path}", everything_else)
 
 
 def test_every_route_asks_for_the_proof_it_should(house: House) -> None:
@@ -51,12 +53,34 @@ MESSAGE = {
 """A body that passes for a registration and for a status detail, whose tokens only the use case can judge."""
 
 
+PROOF = (Path(__file__).parents[1] / "worker" / "recorded" / "Proof.json").read_bytes()
+
+
+def _as_proof(content: bytes) -> str:
+    return f"Proof {base64.b64encode(content).decode()}"
+
+
 @pytest.mark.parametrize(
-    "credentials", [None, "Token nonsense", "Session nonsense", "Join nonsense", "Job x", "Basic YTpi", "Token"]
+    "credentials",
+    [
+        None,
+        "Token nonsense",
+        "Session nonsense",
+        "Join nonsense",
+        "Job x",
+        "Basic YTpi",
+        "Token",
+        "Proof",
+        "Proof nonsense",
+        _as_proof(b"{}"),
+        _as_proof(b"[" * 6000),
+        _as_proof(PROOF),
+        _as_proof(PROOF + b" " * 8192),
+    ],
 )
 def test_no_private_route_answers_without_valid_credentials(house: House, credentials: str | None) -> None:
     headers = {"authorization": credentials} if credentials else {}
-    content = MESSAGE if credentials in ("Job x", "Join nonsense") else None
+    content = MESSAGE if credentials in ("Job x", "Join nonsense", _as_proof(PROOF)) else None
     statuses = {}
 
     for route in house.application.routes:
