@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets as random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from adapters.catalogue import adapter
@@ -14,7 +15,7 @@ from functions.ids import RisingClock, RisingIds
 from functions.settings import Settings
 from functions.stores import SCHEME, ConfiguredStores, disk_stores
 from lamplighter.errors import NotFound
-from lamplighter.ports import Json, Secrets
+from lamplighter.ports import Cloud, Json, Secrets
 from lamplighter.usecases import workflow_tasks
 from lamplighter.usecases.initialise import read_installation
 from lamplighter.world import Installation, World
@@ -48,8 +49,16 @@ def make_world(settings: Settings) -> World:
     return wire(settings, settings.url or f"http://{settings.host}:{settings.port}").world
 
 
-def wire(settings: Settings, url: str, *, nudge: Callable[[], None] = lambda: None, up_since: float = 0.0) -> Wired:
-    """Everything, wired; nothing runs yet. The state folder must exist; `url` is where clients reach this server.
+def wire(
+    settings: Settings,
+    url: str,
+    *,
+    nudge: Callable[[], None] = lambda: None,
+    up_since: float = 0.0,
+    clouds: Mapping[str, Cloud] = MappingProxyType({}),
+) -> Wired:
+    """Everything, wired; nothing runs yet. The state folder must exist; `url` is where clients reach this server, and `clouds`
+    are offered beside this server itself.
 
     Raises `Unavailable` or `Invalid` when the state cannot be used.
     """
@@ -80,7 +89,7 @@ def wire(settings: Settings, url: str, *, nudge: Callable[[], None] = lambda: No
         ),
         metadata=metadata,
         stores=stores,
-        clouds={"local": adapter("clouds", "local")(settings.state / "machines")},
+        clouds={"local": adapter("clouds", "local")(settings.state / "machines"), **clouds},
         workflow=workflow,
         secrets=secrets,
         blueprints=_blueprints(),
