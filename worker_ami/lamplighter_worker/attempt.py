@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lamplighter.contract.report import Held, Inputs, Orders, Started
@@ -16,6 +16,7 @@ from lamplighter_worker.environment import environment_of, is_on
 from lamplighter_worker.files import remove_tree
 from lamplighter_worker.heartbeat import Lease, Pulse
 from lamplighter_worker.link import Link
+from lamplighter_worker.notices import Notices
 from lamplighter_worker.preparing import Preparation, Supplies
 from lamplighter_worker.redaction import Redactor
 from lamplighter_worker.relay import Relay
@@ -42,6 +43,7 @@ class House:
     supplies: Supplies
     heartbeat_seconds: float
     shutdown: threading.Event
+    notices: Notices = field(default_factory=Notices)
 
 
 class Attempt:
@@ -51,15 +53,16 @@ class Attempt:
         self._run = run
         self._job = run.state.job
         self._house = house
-        self._situation = Situation(lease, house.shutdown, run.state.stop)
+        self._situation = Situation(lease, house.shutdown, house.notices, run.state.stop)
         self._condition = condition_of(self._job.stop_condition, self._situation)
         self._spool = Spool(run.path / "spool", self._job.next_seq)
         watch = None if self._condition is None or isinstance(self._condition, Invalid) else self._condition.look_at
         self._capture = Capture(self._spool, run.path, Redactor(self._job.secrets), watch)
         self._capture.last_output = boottime() - quiet_seconds(run.path, time.time())
         link, job, refused = house.link, self._job, self._situation.refused
-        self._sender = Sender(link, job.execution_id, job.epoch, self._spool, orders=self._hear, refused=refused)
-        self._pulse = Pulse(link, job, lease, interval=house.heartbeat_seconds, orders=self._hear, refused=refused)
+        interval, notices = house.heartbeat_seconds, house.notices
+        self._pulse = Pulse(link, job, lease, notices, interval=interval, orders=self._hear, refused=refused)
+        self._sender = Sender(link, job.execution_id, job.epoch, self._spool, heard=self._pulse.heard, refused=refused)
         self._visible = house.runtime.visible(run.path)
         self._teller = Teller(run, link, self._situation, self._visible["outputs"])
         self._outputs = self._teller.outputs(self._capture.say, link.control_url)

@@ -19,7 +19,7 @@ from lamplighter.contract.report import NewOutput, OutputTarget
 from lamplighter.errors import AlreadyExists, Forbidden, Invalid, NotFound, Throttled, TooLarge, Unavailable
 from lamplighter_worker.sidecars import Sidecars, described_by, is_sidecar
 from lamplighter_worker.staging import Item, Journal, Staging
-from lamplighter_worker.transfer import CHUNK, Changed, Digest, Hasher, Transfer
+from lamplighter_worker.transfer import CHUNK, Cancelled, Changed, Digest, Hasher, Transfer
 
 PARALLEL = 4
 MAX_NAME = 1024
@@ -110,10 +110,27 @@ class Outputs:
         self._complaints.flush(summary=True)
         return tuple(outputs), {name: said for name, said in metadata.items() if said}
 
+    def cut(self) -> None:
+        """From any thread: no more time. Running uploads end, and `finish` raises `Cancelled`."""
+        self._transfer.stop.set()
+
+    def saved(self) -> tuple[tuple[str, ...], dict[str, dict[str, Any]], list[str]]:
+        """After a cut: ids and metadata as `finish` gives them, of the outputs that are up; and the names of those that are not."""
+        outputs = self._journal.outputs()
+        metadata = {name: self._sidecars.about(name, aloud=False) for name in dict.fromkeys(outputs.values())}
+        missing = [item.name for item in (*self._staging.items(), *self._files()) if not self._is_up(item)]
+        return tuple(outputs), {name: said for name, said in metadata.items() if said}, missing
+
     def close(self) -> None:
         """Give up: running uploads end with `Cancelled`. What was taken from the run stays in the staging directory."""
         self._transfer.stop.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _is_up(self, item: Item) -> bool:
+        try:
+            return self._journal.has(item, item.path.lstat())
+        except OSError:
+            return False
 
     def _collect(self) -> None:
         """Look after live uploads that have ended."""
@@ -238,7 +255,7 @@ class Outputs:
         status = path.lstat()
         if self._journal.has(item, status):
             return
-        digest = _hashed(path, status)
+        digest = _hashed(path, status, self._transfer.stop)
         new = NewOutput(
             epoch=self._epoch,
             name=item.name,
@@ -320,13 +337,15 @@ def _fault_of(name: str) -> str | None:
     return f"its name is longer than {MAX_NAME} bytes" if size > MAX_NAME else None
 
 
-def _hashed(path: Path, before: os.stat_result) -> Digest:
-    """The digest of a file that held still meanwhile. Raises `Changed` if it did not."""
+def _hashed(path: Path, before: os.stat_result, stop: threading.Event) -> Digest:
+    """The digest of a file that held still meanwhile. Raises `Changed` if it did not, `Cancelled` once `stop` is set."""
     hasher = Hasher()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         while data := file.read(CHUNK):
             hasher.update(data)
+            if stop.is_set():
+                raise Cancelled(f"{path.name} was not read to its end")
         after = os.fstat(descriptor)
     same = (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)
     if not same or hasher.size != after.st_size:

@@ -16,7 +16,7 @@ from lamplighter_worker.spool import Batch, Spool
 
 MOST_LINES = 5000
 MOST_BYTES = 512 * 1024
-WATCHED_GAP, LONGEST_GAP = 1.0, 180.0
+WATCHED_GAP, LONGEST_GAP = 1.0, 600.0
 _TICK = 0.1
 
 
@@ -30,15 +30,17 @@ class Sender:
         epoch: Epoch,
         spool: Spool,
         *,
-        orders: Callable[[Orders], None],
+        heard: Callable[[float, Orders], None],
         refused: Callable[[LamplighterError], None],
     ) -> None:
-        """`orders` is told each answer's; `refused` once when the control plane will take no more, which ends the thread."""
+        """`heard` is told of each answer when its call was sent, and its orders; `refused` once when the control plane will take
+        no more, which ends the thread.
+        """
         self._link = link
         self._path = f"executions/{execution_id}/events/"
         self._epoch = json.dumps(encode(epoch)).encode()
         self._spool = spool
-        self._orders = orders
+        self._heard = heard
         self._refused = refused
         self._hurry = threading.Event()
         self._over = threading.Event()
@@ -99,6 +101,7 @@ class Sender:
             return
         attempt = 0
         while not self._over.is_set():
+            sent_at = boottime()
             try:
                 stored = self._link.post(self._path, self._body(batch), EventsStored)
             except SequenceGap as gap:
@@ -109,6 +112,7 @@ class Sender:
                 attempt += 1
                 continue
             self._stored(batch, stored)
+            self._heard(sent_at, stored.orders)
             return
         self._spool.seek(batch.first_seq)
 
@@ -122,7 +126,6 @@ class Sender:
             self._go_on_from(stored.next_seq)
         else:
             self._spool.acknowledge(stored.next_seq)
-        self._orders(stored.orders)
 
     def _go_on_from(self, expected: int) -> None:
         """What lies before `expected` is stored: an answer was lost, or an earlier agent sent it."""

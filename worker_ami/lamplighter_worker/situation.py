@@ -11,6 +11,7 @@ from lamplighter.contract.report import Orders, StopReason
 from lamplighter.errors import Invalid, LamplighterError, NotAuthenticated, NotFound, StaleEpoch
 from lamplighter_worker.clock import boottime
 from lamplighter_worker.heartbeat import Lease
+from lamplighter_worker.notices import Notices
 from lamplighter_worker.stopping import Halted
 
 TELL_SECONDS = 90.0
@@ -24,9 +25,10 @@ class Left(Exception):
 class Situation:
     """Written by the threads that hear from the control plane, read by the one that runs the attempt."""
 
-    def __init__(self, lease: Lease, shutdown: threading.Event, stop: StopReason | None) -> None:
+    def __init__(self, lease: Lease, shutdown: threading.Event, notices: Notices, stop: StopReason | None) -> None:
         self.lease = lease
         self.shutdown = shutdown
+        self.notices = notices
         self.changed = threading.Event()
         self.refusal: LamplighterError | None = None
         self.log_refusal: LamplighterError | None = None
@@ -47,6 +49,7 @@ class Situation:
     def hear(self, orders: Orders) -> None:
         if orders.stop is not None:
             self.ask_to_stop(orders.stop)
+        self.notices.hear(orders.notice)
 
     def refused(self, error: LamplighterError) -> None:
         """A thread was refused for good. When the lease or the session is over, all ends; else only the log is cut off."""
@@ -57,10 +60,12 @@ class Situation:
         self.changed.set()
 
     def look(self) -> None:
-        """Notices the machine's shutdown and the lease's end. Raises the refusal that ended the lease."""
+        """Sees the machine's interruption or shutdown and the lease's end. Raises the refusal that ended the lease."""
         if self.refusal is not None:
             raise self.refusal
-        if self.shutdown.is_set():
+        if self.notices.interrupted:
+            self.ask_to_stop("interruption")
+        elif self.shutdown.is_set():
             self.ask_to_stop("shutdown")
         elif boottime() >= self.lease.stop_by:
             self.ask_to_stop("lost_lease")
@@ -72,10 +77,11 @@ class Situation:
             raise Halted
 
     def must_give_up(self) -> bool:
-        """For what comes after the run: the lease is over, or the machine's shutdown does not wait any longer."""
+        """For what comes after the run: the lease is over, or the machine's end does not wait any longer."""
         if self.shutdown.is_set() and self._leave_at is None:
             self._leave_at = boottime() + TELL_SECONDS
-        return self.refusal is not None or (self._leave_at is not None and boottime() >= self._leave_at)
+        ends = [moment for moment in (self._leave_at, self.notices.over_at) if moment is not None]
+        return self.refusal is not None or (bool(ends) and boottime() >= min(ends))
 
     def check_telling(self) -> None:
         """Raises the refusal that ended the lease, or `Left` when there is no more time."""

@@ -65,6 +65,7 @@ def _stopped(job: Job, stop: StopReason) -> tuple[Outcome, str]:
         "no_output": ("error", f"no output for {limits.no_output_timeout} s"),
         "condition": ("stopped", f"stop condition met: {job.stop_condition}"),
         "shutdown": ("interrupted", "the machine is being shut down"),
+        "interruption": ("interrupted", "the cloud takes the machine back"),
         "lost_lease": ("lost", "the control plane could not be reached until the lease ended"),
     }
     return told[stop]

@@ -22,6 +22,7 @@ from lamplighter_worker.capture import Capture
 from lamplighter_worker.clock import boottime
 from lamplighter_worker.heartbeat import Pulse
 from lamplighter_worker.link import Link
+from lamplighter_worker.notices import TELLING_SECONDS
 from lamplighter_worker.rundir import RunDirectory
 from lamplighter_worker.sender import Sender
 from lamplighter_worker.situation import Situation
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from lamplighter_worker.outputs import Outputs
 
 T = TypeVar("T")
+Metadata = Mapping[str, Mapping[str, Any]]
 
 _OUTPUT_PATIENCE = 3600.0
 _TICK = 0.05
+_LOOK = 0.2
 
 
 class Teller:
@@ -67,29 +70,49 @@ class Teller:
         )
 
     def upload(self, outputs: Outputs, say: Callable[[str], None]) -> None:
-        """Uploads what is left. A failure turns a complete run into an error: its results are not there."""
+        """Uploads what is left. A failure turns a complete run into an error: its results are not there.
+
+        When the cloud takes the machine back there is only so much time: then it is cut, and the ending says what is missing.
+        """
+        over = threading.Event()
+        cutter = threading.Thread(target=self._cut_in_time, args=(outputs, over), name="cutter", daemon=True)
+        cutter.start()
+        try:
+            ending, ids, metadata = self._uploaded(outputs, say)
+        finally:
+            over.set()
+            cutter.join()
+        self._run.update(phase="uploaded", ending=ending, outputs=ids, output_metadata=metadata)
+
+    def _uploaded(self, outputs: Outputs, say: Callable[[str], None]) -> tuple[Ending, tuple[str, ...], Metadata]:
+        from lamplighter_worker.transfer import Cancelled
+
         ending = self._run.state.ending or Ending("lost")
         deadline = boottime() + _OUTPUT_PATIENCE
-        ids: tuple[str, ...] = ()
-        metadata: Mapping[str, Mapping[str, Any]] = {}
         while True:
             try:
-                ids, metadata = outputs.finish()
-                break
+                return ending, *outputs.finish()
+            except Cancelled:
+                ids, metadata, missing = outputs.saved()
+                return _cut_short(ending, missing), ids, metadata
             except (Unavailable, Throttled) as e:
                 self._situation.check_telling()
                 if boottime() >= deadline:
-                    ending = _without_outputs(ending, e)
-                    break
+                    return _without_outputs(ending, e), (), {}
                 say(f"Uploading outputs again: {e}")
                 self._situation.wait(5.0)
             except (StaleEpoch, NotFound, NotAuthenticated):
                 raise
             except (LamplighterError, OSError) as e:
                 self._situation.check_telling()
-                ending = _without_outputs(ending, e)
-                break
-        self._run.update(phase="uploaded", ending=ending, outputs=ids, output_metadata=metadata)
+                return _without_outputs(ending, e), (), {}
+
+    def _cut_in_time(self, outputs: Outputs, over: threading.Event) -> None:
+        while not over.wait(_LOOK):
+            ends = self._situation.notices.over_at
+            if ends is not None and boottime() >= ends - TELLING_SECONDS:
+                outputs.cut()
+                return
 
     def flush(self, capture: Capture, sender: Sender, pulse: Pulse) -> None:
         """Returns when every event is stored and the start was told."""
@@ -128,6 +151,7 @@ class Teller:
             outputs=state.outputs,
             output_metadata=state.output_metadata,
             run_seconds=ending.run_seconds,
+            notice=self._situation.notices.notice,
         )
         try:
             return self._post("finish/", body, Finished)
@@ -164,6 +188,16 @@ class Teller:
         except (StaleEpoch, NotFound, NotAuthenticated) as e:
             self._situation.refused(e)
             raise
+
+
+def _cut_short(ending: Ending, missing: list[str]) -> Ending:
+    """A run that had just completed is interrupted after all when its results are not there."""
+    if not missing:
+        return ending
+    shown = ", ".join(name[:100] for name in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    told = f"there was no time to upload {len(missing)} outputs: {shown}"
+    outcome = "interrupted" if ending.outcome == "complete" else ending.outcome
+    return replace(ending, outcome=outcome, reason=f"{ending.reason}; {told}" if ending.reason else told)
 
 
 def _without_outputs(ending: Ending, error: Exception) -> Ending:

@@ -11,6 +11,7 @@ from lamplighter.errors import LamplighterError, NotAuthenticated, NotFound, Sta
 from lamplighter_worker.capture import Capture
 from lamplighter_worker.clock import boottime
 from lamplighter_worker.heartbeat import KILL_SECONDS
+from lamplighter_worker.notices import MOST_GRACE_SECONDS
 from lamplighter_worker.runtimes import Ended, MachineFault, Run
 from lamplighter_worker.situation import Situation
 from lamplighter_worker.stopping import Escalation
@@ -18,12 +19,15 @@ from lamplighter_worker.stopping import Escalation
 _TICK = 0.05
 _SWEEP_SECONDS = 1.0
 
+_MOST_GRACE: dict[StopReason, float] = {"lost_lease": KILL_SECONDS, "interruption": MOST_GRACE_SECONDS}
+
 _ORDERED: dict[StopReason, str] = {
     "user": "Stopping: a stop was requested",
     "time_limit": "Stopping: the time limit is reached",
     "no_output": "Stopping: there was no output for too long",
     "condition": "Stopping: the stop condition is met",
     "shutdown": "Stopping: the machine is being shut down",
+    "interruption": "Stopping: the cloud takes this machine back; what is written within the grace time is saved",
     "lost_lease": "Stopping: the control plane cannot be reached and the lease ends",
 }
 
@@ -82,8 +86,8 @@ class Watch:
         if reason is None:
             return
         if self._escalation is None:
-            grace = float(self._limits.stop_grace)
-            self._escalation = Escalation(boottime(), min(grace, KILL_SECONDS) if reason == "lost_lease" else grace)
+            grace = min(float(self._limits.stop_grace), _MOST_GRACE.get(reason, float("inf")))
+            self._escalation = Escalation(boottime(), grace)
             self._on_stop(reason)
             self._capture.say(_ORDERED[reason])
         if (number := self._escalation.step(boottime())) is not None:
