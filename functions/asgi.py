@@ -13,14 +13,14 @@ from aws_lambda_powertools.event_handler.api_gateway import Route
 
 from functions.api import make_api
 from functions.bodies import ARCHIVE, compressed
-from functions.callers import PersonCall
 from functions.failures import MethodNotAllowed, answer_for
 from functions.messages import Answer, Head
 from functions.objects import PREFIX, ObjectsDoor
 from functions.pages import PAGE_HEADERS, page_for
 from functions.parcels import OVERHEAD_BYTES, Parcel
 from functions.resolver import Admitted, Api
-from functions.routes.packages import IMPORT_PACKAGE
+from functions.routes.base import IMPORT_PACKAGE
+from functions.routes.packages import need_project
 from functions.transport import (
     Disconnected,
     Receive,
@@ -35,7 +35,6 @@ from functions.transport import (
     whole_body,
 )
 from lamplighter.errors import NotFound
-from lamplighter.usecases import projects
 from lamplighter.world import World
 
 THREADS = 32
@@ -121,7 +120,7 @@ class Application:
     async def _import_package(self, admitted: Admitted, receive: Receive, send: Send) -> None:
         most = self._world.installation.max_upload_bytes
         try:
-            await self._call(_need_project, admitted)
+            await self._call(need_project, admitted.call, admitted.arguments["project_id"])
             refuse_announced(admitted.head, most + OVERHEAD_BYTES, ARCHIVE)
             with Parcel(admitted.head.headers.get("content-type", ""), self._folder, most) as parcel:
                 await self._receive(parcel, receive, most)
@@ -167,9 +166,3 @@ async def _serve_page(head: Head, send: Send) -> None:
         await respond(send, answer_for(MethodNotAllowed(head.method, ("GET", "HEAD"))))
     else:
         await respond(send, page, headers=PAGE_HEADERS)
-
-
-def _need_project(admitted: Admitted) -> None:
-    call = admitted.call
-    if isinstance(call, PersonCall):
-        projects.get_project(call.principal, admitted.arguments["project_id"], world=call.world)

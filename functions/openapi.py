@@ -11,9 +11,8 @@ from typing import Any, cast
 from functions.authentication import Scheme, scheme_of
 from functions.resolver import Api
 from functions.routes.all import ROUTERS
-from functions.routes.base import new_router
+from functions.routes.base import IMPORT_PACKAGE, new_router
 from functions.routes.callers import Anybody
-from functions.routes.packages import IMPORT_PACKAGE
 from functions.version import VERSION
 
 SNAPSHOT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"

@@ -7,18 +7,22 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import PlainValidator
 
+from functions.callers import Call, PersonCall
 from functions.parcels import Parcel
 from functions.presentation import commits as show
-from functions.routes.base import new_router
+from functions.routes.base import IMPORT_PACKAGE, new_router
 from functions.routes.callers import Person
 from lamplighter.errors import Invalid
-from lamplighter.usecases import commits
+from lamplighter.usecases import commits, projects
 from lamplighter.usecases.commits import Package
 
 router = new_router()
 
-IMPORT_PACKAGE = "importPackage"
-"""The operation whose body is streamed to the disk before it gets here."""
+
+def need_project(call: Call, project_id: str) -> None:
+    """Before an archive is taken: raises `NotFound` unless the caller may see the project."""
+    if isinstance(call, PersonCall):
+        projects.get_project(call.principal, project_id, world=call.world)
 
 
 def _arrived(value: Any) -> Parcel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +11,7 @@ from lamplighter import keys
 from lamplighter.domain.data import Datum
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine
-from lamplighter.errors import Conflict, LamplighterError
+from lamplighter.errors import Conflict, Invalid, LamplighterError
 from lamplighter.intents import Intent, intend
 from lamplighter.ports import Key, Put
 from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new, walk, walk_together
@@ -23,16 +24,28 @@ MAX_TRIES = 8
 
 FIRST_WAIT = timedelta(seconds=1)
 
+_log = logging.getLogger(__name__)
+
 
 def deliver_outbox(*, world: World) -> int:
     """Everything that is due; how many intents were carried out."""
-    done = 0
-    for row in list(walk_together(world.metadata, keys.OUTBOX)):
-        stored = find(world.metadata, Intent, row.key)
-        if not stored or (stored.value.not_before and stored.value.not_before > world.now()):
-            continue
-        done += _deliver(stored, world)
-    return done
+    return sum(deliver_intent(row.key, world=world) for row in list(walk_together(world.metadata, keys.OUTBOX)))
+
+
+def deliver_intent(key: Key, *, world: World) -> bool:
+    """One intent, if it is there and due; whether it was carried out.
+
+    One that fails, for whatever reason, is tried again later by `deliver_outbox`, and parked after MAX_TRIES; a record that is
+    no intent is told to the log, and stays. Raises only what the metadata raises.
+    """
+    try:
+        stored = find(world.metadata, Intent, key)
+    except Invalid as error:
+        _log.error("the record %s / %s is no intent: %s", key.partition, key.sort, error.told())
+        return False
+    if not stored or (stored.value.not_before and stored.value.not_before > world.now()):
+        return False
+    return _deliver(stored, world)
 
 
 def _deliver(stored: Stored[Intent], world: World) -> bool:
@@ -40,7 +53,11 @@ def _deliver(stored: Stored[Intent], world: World) -> bool:
     try:
         HANDLERS[intent.kind](intent, world)
     except LamplighterError as error:
-        _postpone(stored, error, world)
+        _postpone(stored, f"{error.code}: {error}", world)
+        return False
+    except Exception as error:
+        _log.exception("the intent %s (%s) failed", intent.id, intent.kind)
+        _postpone(stored, f"internal: {type(error).__name__}: {error}", world)
         return False
     try:
         world.metadata.transact([stored.removed()])
@@ -49,10 +66,10 @@ def _deliver(stored: Stored[Intent], world: World) -> bool:
     return True
 
 
-def _postpone(stored: Stored[Intent], error: LamplighterError, world: World) -> None:
+def _postpone(stored: Stored[Intent], because: str, world: World) -> None:
     intent = stored.value
     tries = intent.tries + 1
-    said = f"{error.code}: {error}"[:500]
+    said = because[:500]
     try:
         if tries >= MAX_TRIES:
             parked = new(keys.parked(intent.id), replace(intent, tries=tries, last_error=said))

@@ -1,0 +1,47 @@
+"""Every minute: compare what is wanted with what is, and count what was found."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from functions.aws.wiring import sandbox_world
+from lamplighter.usecases.sweep import SweepReport, sweep
+from lamplighter.world import World
+
+NAMESPACE = "Lamplighter"
+
+_log = logging.getLogger(__name__)
+
+
+def make_handler(world: Callable[[], World]) -> Callable[[Mapping[str, Any], Any], None]:
+    """What Lambda calls with each event of the scheduler, whatever it holds. Raises what nobody can explain, for the alarm."""
+
+    def handle(event: Mapping[str, Any], context: object = None) -> None:  # noqa: ARG001 - Lambda gives it
+        known = world()
+        begun = time.monotonic()
+        report = sweep(world=known)
+        print(json.dumps(_line(report, known.installation.id, time.monotonic() - begun)), flush=True)
+
+    return handle
+
+
+def _line(report: SweepReport, installation: str, seconds: float) -> dict[str, Any]:
+    """One line that is the log's record of the sweep, and by the embedded metric format CloudWatch's counters too.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
+    found = asdict(report)
+    counters = {name: int(value) for name, value in found.items() if isinstance(value, int)}
+    counters |= {"faults": len(report.faults), "milliseconds": round(seconds * 1000)}
+    units = [{"Name": name, "Unit": "Milliseconds" if name == "milliseconds" else "Count"} for name in sorted(counters)]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [["installation"]], "Metrics": units}
+    about = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    return {"_aws": about, "message": "sweep", "installation": installation, **counters, "because": list(report.faults)}
+
+
+handler = make_handler(sandbox_world())

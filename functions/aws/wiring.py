@@ -1,0 +1,123 @@
+"""The world of a stack, put together from its settings. Every part but the metadata is made at its first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from adapters.catalogue import adapter
+from functions.aws.settings import Settings, read_settings
+from functions.ids import RisingClock, RisingIds
+from functions.later import Once, later
+from functions.stores import BuiltIn, ConfiguredStores, StoreRow
+from lamplighter.ports import Metadata, Purpose, Secrets, Store
+from lamplighter.usecases.initialise import read_installation
+from lamplighter.world import Installation, World
+
+CLOUD = "ec2"
+
+HEARTBEAT_SECONDS = 30.0
+"""A call costs money here: 120 of them in an hour of a run."""
+
+POLL_SECONDS = 2.0
+
+MAX_UPLOAD_BYTES = 4 * 1024 * 1024
+"""Lambda takes 6 MB with an event (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html), base64 makes
+4 bytes of 3, and the parts around the archive need some."""
+
+MetadataAdapter = Literal["dynamodb", "dynamodb_http"]
+"""The one that starts quickly is for the doors; both behave alike."""
+
+_HOMES: Mapping[Purpose, str] = {"outputs": "data", "code": "code", "logs": "logs"}
+_MOVABLE: tuple[Purpose, ...] = ("outputs",)
+
+
+def sandbox_world(metadata: MetadataAdapter = "dynamodb") -> Once[World]:
+    """The world of the function that runs here, made by its first call and kept as long as its sandbox."""
+    return Once(lambda: _from_environment(metadata))
+
+
+def _from_environment(metadata: MetadataAdapter) -> World:
+    settings = read_settings(os.environ)
+    return make_world(settings, make_metadata(settings, metadata))
+
+
+def make_metadata(settings: Settings, name: MetadataAdapter = "dynamodb") -> Metadata:
+    """The stack's table."""
+    made: Metadata = adapter("metadata", name)(settings.need("table"), region=settings.region or None)
+    return made
+
+
+def make_world(settings: Settings, metadata: Metadata) -> World:
+    """Everything over this metadata. Reads the installation's own row; raises what the metadata raises."""
+    known = read_installation(metadata)
+    secrets = later(lambda: make_secrets(settings))
+    return World(
+        installation=Installation(
+            id=settings.need("installation"),
+            url=settings.need("url"),
+            generation=known.generation if known else 1,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            poll_seconds=POLL_SECONDS,
+            max_upload_bytes=MAX_UPLOAD_BYTES,
+            live_logs=False,
+            worker_url=settings.worker_url,
+        ),
+        metadata=metadata,
+        stores=make_stores(settings, metadata, secrets),
+        clouds={CLOUD: later(lambda: _cloud(settings))},
+        workflow=later(lambda: _workflow(settings)),
+        secrets=secrets,
+        blueprints=later(_blueprints),
+        git=later(lambda: adapter("githosts", "bare_git")()),
+        now=RisingClock(),
+        new_id=RisingIds(),
+        identities={CLOUD: later(lambda: _identity(settings))},
+    )
+
+
+def make_secrets(settings: Settings) -> Secrets:
+    """The stack's parameters."""
+    made: Secrets = adapter("secrets", "parameter_store")(
+        settings.need("secrets_prefix"), region=settings.region or None
+    )
+    return made
+
+
+def make_stores(settings: Settings, metadata: Metadata, secrets: Secrets) -> ConfiguredStores:
+    """The stack's buckets, reached as whoever runs this, and those stores that an administrator has added for outputs."""
+    buckets = {"data": settings.data_bucket, "code": settings.code_bucket, "logs": settings.logs_bucket}
+    built_in = {name: _bucket(name, bucket, settings) for name, bucket in buckets.items() if bucket}
+    return ConfiguredStores(metadata, secrets, built_in, _HOMES, movable=_MOVABLE)
+
+
+def _bucket(name: str, bucket: str, settings: Settings) -> BuiltIn:
+    store: Store = later(lambda: adapter("stores", "s3")(bucket, region=settings.region or None))
+    return BuiltIn(store, StoreRow(name, "s3", {"bucket": bucket}))
+
+
+def _cloud(settings: Settings) -> Any:
+    return adapter("clouds", "ec2")(
+        settings.need("launch_templates"), settings.need("subnets"), region=settings.region or None
+    )
+
+
+def _workflow(settings: Settings) -> Any:
+    definitions = {"execution": settings.need("execution_machine"), "machine": settings.need("machine_machine")}
+    return adapter("workflow", "step_functions")(definitions, region=settings.region or None)
+
+
+def _identity(settings: Settings) -> Any:
+    return adapter("identities", "ec2")(
+        region=settings.region,
+        account=settings.need("account"),
+        role=settings.need("worker_role"),
+        installation=settings.need("installation"),
+    )
+
+
+def _blueprints() -> Any:
+    from adapters.blueprints.inputs import DEFAULT_SCHEMES  # the YAML parser is slow to load
+
+    return adapter("blueprints", "valohai")(input_schemes=DEFAULT_SCHEMES)
