@@ -102,8 +102,8 @@ class FetchableInput:
     files: tuple[FetchableFile, ...]
 
 
-@_route(f"{_WORKER}/nonce/", "newNonce", "What the next proof must hold")
-def new_nonce(call: Call) -> Nonce:
+@_route(f"{_WORKER}/nonce/", "makeNonce", "What a proof must hold")
+def make_nonce(call: Call) -> Nonce:
     return registration.new_nonce(world=call.world)
 
 
