@@ -17,7 +17,7 @@ MAX_SORT_BYTES = 1024
 """DynamoDB's limit of a sort key."""
 
 MAX_TRANSACTION_BYTES = 4_000_000
-"""DynamoDB's limit of the values of one transaction together is 4 MB."""
+"""DynamoDB's limit of the items of one transaction together is 4 MB."""
 
 PAGE_BYTES = 1_000_000
 """A page of a query ends once it holds about this much, as DynamoDB's does at 1 MB."""
@@ -44,8 +44,9 @@ def encode_transaction(writes: Sequence[Write]) -> list[str | None]:
         raise ValueError(f"a transaction writes each key once, these are {[write.key for write in writes]}")
     texts = [_encode_write(write) for write in writes]
     total = sum(len(text.encode()) for text in texts if text is not None)
+    total += sum(len(write.key.partition.encode()) + len(write.key.sort.encode()) for write in writes)
     if total > MAX_TRANSACTION_BYTES:
-        raise ValueError(f"a transaction carries up to {MAX_TRANSACTION_BYTES} bytes of values, not {total}: split it")
+        raise ValueError(f"a transaction carries up to {MAX_TRANSACTION_BYTES} bytes, not {total}: split it")
     return texts
 
 
@@ -80,6 +81,16 @@ def check_query(partition: str, limit: int) -> None:
     check_partition(partition)
     if limit < 1:
         raise ValueError(f"a page holds at least one record, not {limit}")
+
+
+def first_beyond(prefix: str) -> str | None:
+    """The least text above every text that starts with `prefix`, or None when there is none."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return None
+    following = ord(stem[-1]) + 1
+    # The surrogates are no characters and cannot be stored.
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def _encode_write(write: Write) -> str | None:

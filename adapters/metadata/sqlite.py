@@ -80,7 +80,7 @@ class SqliteMetadata:
         resume = None if cursor is None else rules.sort_of(cursor)
         # SQLite seeks by one bound on each side only, so it gets the tightest: paging stays linear.
         floor = max((bound for bound in (after, None if newest_first else resume) if bound is not None), default=None)
-        roofs = (_first_beyond(prefix), before, resume if newest_first else None)
+        roofs = (rules.first_beyond(prefix), before, resume if newest_first else None)
         roof = min((bound for bound in roofs if bound is not None), default=None)
         from_prefix = floor is None or floor < prefix
         statement = (
@@ -227,13 +227,3 @@ def _apply(db: sqlite3.Connection, write: Write, text: str | None) -> None:
         )
     elif isinstance(write, Delete):
         db.execute("DELETE FROM record WHERE partition = ? AND sort = ?", place)
-
-
-def _first_beyond(prefix: str) -> str | None:
-    """The least text above every text that starts with `prefix`, or None when there is none."""
-    stem = prefix.rstrip("\U0010ffff")
-    if not stem:
-        return None
-    following = ord(stem[-1]) + 1
-    # The surrogates are no characters and cannot be stored.
-    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)

@@ -26,21 +26,29 @@ from lamplighter.ports import (
     Record,
     Write,
 )
+from tests.conformance.metadata_places import ADAPTERS
 from tests.faults import FaultMetadata, FaultPlan
 
 ONE = Key("p", "one")
 TWO = Key("p", "two")
 
 
-@pytest.fixture(params=["memory", "memory behind a fault plan", "sqlite"])
+IN_PROCESS = ["memory", "memory behind a fault plan", "sqlite"]
+ON_SERVERS = [f"{adapter} on {server}" for adapter in ADAPTERS for server in ("DynamoDB Local", "moto")]
+
+
+@pytest.fixture(params=[*IN_PROCESS, *ON_SERVERS])
 def metadata(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Metadata]:
-    if request.param != "sqlite":
+    if request.param in ON_SERVERS:
+        adapter, _, server = request.param.partition(" on ")
+        yield request.getfixturevalue("dynamodb_tables")(adapter, server)
+    elif request.param == "sqlite":
+        opened = SqliteMetadata(tmp_path / "metadata.db")
+        yield opened
+        opened.close()
+    else:
         memory = MemoryMetadata(page_records=3)
         yield memory if request.param == "memory" else FaultMetadata(memory, FaultPlan())
-        return
-    opened = SqliteMetadata(tmp_path / "metadata.db")
-    yield opened
-    opened.close()
 
 
 def put(metadata: Metadata, sort: str, value: dict[str, Any] | None = None, partition: str = "p") -> None:

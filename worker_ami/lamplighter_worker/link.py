@@ -66,14 +66,15 @@ class Link:
         body: Any,
         answer: type[T],
         *,
-        authorization: str | None = None,
+        authorization: Callable[[], str] | None = None,
         until: Callable[[], bool] | None = None,
         wait: Callable[[float], object] | None = None,
     ) -> T:
         """The answer to `body` (a contract dataclass, or bytes of JSON), asked again while the control plane is away.
 
         Gives up with the last `Unavailable` or `Throttled` once `until()` is true; without `until` there is one attempt.
-        `wait` sleeps between attempts and may return early. Refusals are raised as they are: `StaleEpoch`, `SequenceGap`,
+        `wait` sleeps between attempts and may return early. `authorization` makes the header of that name anew for each attempt, if
+        it is not the session, and may itself find somebody away. Refusals are raised as they are: `StaleEpoch`, `SequenceGap`,
         `NotAuthenticated`, `Forbidden`, `NotFound`, `Invalid`, `TooLarge`.
         """
         content = body if isinstance(body, bytes) else json.dumps(encode(body)).encode()
@@ -81,7 +82,8 @@ class Link:
         attempt = 0
         while True:
             try:
-                return self._read(answer, self._once(path, content, authorization or f"Session {self.session}"))
+                shown = authorization() if authorization else f"Session {self.session}"
+                return self._read(answer, self._once(path, content, shown))
             except (Unavailable, Throttled) as e:
                 if until is None or until():
                     raise

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,8 @@ from lamplighter_worker.clock import boot_id, boottime
 from lamplighter_worker.contact import ContactFile
 from lamplighter_worker.files import read_json, write_json
 from lamplighter_worker.heartbeat import Lease
-from lamplighter_worker.link import Link
+from lamplighter_worker.identity import Identity
+from lamplighter_worker.link import Link, backoff
 from lamplighter_worker.preparing import Supplies
 from lamplighter_worker.rundir import RunDirectory, found_below
 from lamplighter_worker.runtimes import Runtime, Spec
@@ -38,9 +40,8 @@ class Options:
     """What the command line says."""
 
     control_url: str
-    machine_id: str
+    identity: Identity
     directory: Path
-    join_token_file: Path
     networks: str = "public"
     cache_mib: int = 10240
     idle_power_off_seconds: float = 1800.0
@@ -58,6 +59,8 @@ class Machine:
         contact = ContactFile(options.contact_file)
         self._link = Link(options.control_url, heard=contact.note)
         self._registered: Registered | None = None
+        self._machine_id = ""
+        self._began = boottime()
 
     def live(self) -> str:
         """Works until the control plane says drain, ends the session, or is silent for too long; says why it ended.
@@ -80,21 +83,35 @@ class Machine:
     def _enter(self) -> None:
         """Takes the session of an earlier agent up, or registers."""
         known = read_json(self._directory / SESSION) or {}
-        identity = {"control_url": self._link.control_url, "machine_id": self._options.machine_id}
+        marks = {"control_url": self._link.control_url, **self._options.identity.marks()}
         try:
-            if any(known.get(key) != value for key, value in identity.items()):
+            if any(known.get(key) != value for key, value in marks.items()):
                 raise Invalid.because("there is no session of this machine yet")
             registered = decode(Registered, known.get("registered"))
         except Invalid:
             registered = self._register()
-            session = {**identity, "runtime": self._runtime.name, "registered": encode(registered)}
+            session = {**marks, "runtime": self._runtime.name, "registered": encode(registered)}
             write_json(self._directory / SESSION, session)
         self._registered = registered
+        self._machine_id = self._options.identity.machine_id or registered.machine_id
         self._link.session = registered.session
 
     def _register(self) -> Registered:
-        body = Register(
-            machine_id=self._options.machine_id,
+        identity, hello = self._options.identity, self._hello()
+        refused = 0
+        while True:
+            try:
+                return self._ask("register/", hello, Registered, lambda: identity.authorization(self._link))
+            except NotAuthenticated as e:
+                refused += 1
+                if refused >= identity.tries:
+                    raise
+                tell(f"refused, introducing this machine anew: {e}")
+                self._shutdown.wait(backoff(refused))
+
+    def _hello(self) -> Register:
+        return Register(
+            machine_id=self._options.identity.machine_id,
             agent_version=VERSION,
             runtime=self._runtime.name,
             hostname=socket.gethostname(),
@@ -103,8 +120,6 @@ class Machine:
             disk_free_mib=shutil.disk_usage(self._directory).free // 2**20,
             runtime_detail=self._runtime.detail,
         )
-        token = self._options.join_token_file.read_text().strip()
-        return self._ask("register/", body, Registered, authorization=f"Join {token}")
 
     def _say_farewell(self, reason: str) -> None:
         try:
@@ -118,7 +133,7 @@ class Machine:
         """Goes on with the attempt that an earlier agent left; runs that nobody knows of are removed."""
         left = list(found_below(self._directory / "runs"))
         names = [Spec(run.state.job, run.path, "", {}).name for run in left]
-        self._runtime.sweep(self._options.machine_id, names[-1] if names else None)
+        self._runtime.sweep(self._machine_id, names[-1] if names else None)
         for run in left:
             lease = Lease(run.path / "lease")
             if lease.boot != boot_id():
@@ -153,7 +168,7 @@ class Machine:
         registered = self._registered
         seconds = registered.heartbeat_seconds if registered is not None else 20.0
         supplies = Supplies(self._directory / "cache", self._options.cache_mib, self._options.networks)
-        identity = (self._options.machine_id, self._link, self._runtime, supplies, seconds, self._shutdown)
+        identity = (self._machine_id, self._link, self._runtime, supplies, seconds, self._shutdown)
         result = Attempt(run, House(*identity), lease).go()
         tell(f"execution {run.state.job.execution_id}: {result}")
         if result == "left":
@@ -173,19 +188,21 @@ class Machine:
         write_json(path, {"claim_id": (made := str(uuid.uuid4()))})
         return made
 
-    def _ask(self, path: str, body: Any, answer: type[T], authorization: str | None = None) -> T:
+    def _ask(self, path: str, body: Any, answer: type[T], authorization: Callable[[], str] | None = None) -> T:
         """Asks while the machine is to live; `_Over` when it is not."""
         wait = self._shutdown.wait
         try:
             return self._link.post(path, body, answer, authorization=authorization, until=self._is_over, wait=wait)
         except (Unavailable, Throttled) as e:
-            raise _Over("shutdown" if self._shutdown.is_set() else f"no contact for too long: {e}") from e
+            why = "no contact for too long" if self._registered else "not let in for too long"
+            raise _Over("shutdown" if self._shutdown.is_set() else f"{why}: {e}") from e
 
     def _is_over(self) -> bool:
-        deadman = self._options.idle_power_off_seconds
-        if deadman and self._registered is not None:
-            deadman = self._registered.deadman_seconds
-        return self._shutdown.is_set() or (deadman > 0 and boottime() - self._link.last_contact >= deadman)
+        """Whether it waits in vain: for a word, or, before it has a session, to be let in, however much is said."""
+        limit, since = self._options.idle_power_off_seconds, self._began
+        if self._registered is not None:
+            limit, since = (limit and self._registered.deadman_seconds), self._link.last_contact
+        return self._shutdown.is_set() or (limit > 0 and boottime() - since >= limit)
 
 
 class _Over(Exception):

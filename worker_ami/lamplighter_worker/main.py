@@ -12,28 +12,37 @@ from pathlib import Path
 from typing import TextIO
 
 from lamplighter.errors import LamplighterError
+from lamplighter_worker.identity import Ec2Instance, Identity, JoinToken
 from lamplighter_worker.machine import SESSION, Machine, Options, tell
+from lamplighter_worker.metadata_service import MetadataService
 from lamplighter_worker.runtimes import MachineFault
 from lamplighter_worker.runtimes.choose import choose_runtime
 
 _ABOUT = """\
 Runs the work that a Lamplighter control plane has for this machine.
 
-The agent registers with a join token, asks for work, runs one execution at a time, and ends with exit code 0 when the
-control plane has no more work for this machine. Any other exit code is a fault: start it again, it goes on where it was.
-Started a second time for the same --dir it exits at once with 0. SIGTERM stops the run with its grace time, reports it as
-interrupted and ends.
+The agent registers with a join token, or as the EC2 instance it runs on, asks for work, runs one execution at a time, and
+ends with exit code 0 when the control plane has no more work for this machine. Any other exit code is a fault: start it again,
+it goes on where it was. Started a second time for the same --dir it exits at once with 0. SIGTERM stops the run with its grace
+time, reports it as interrupted and ends.
 """
 _EXAMPLE = """\
 example:
   lamplighter-worker run --control-url https://ml.example.org --machine-id gpu-1 \\
       --dir /var/lib/lamplighter --join-token-file /etc/lamplighter/join-token
+  lamplighter-worker run --control-url https://ml.example.org --identity ec2 \\
+      --installation 01234567-89ab-7cde-8f01-23456789abcd --dir /var/lib/lamplighter
 """
+
+_NEEDED = {"join-token": ("--machine-id", "--join-token-file"), "ec2": ("--installation",)}
+"""The options that belong to each identity: all of them, and only with it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code of the process."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    _check_identity(parser, given)
     os.umask(0o022)
     given.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = given.dir.resolve()
@@ -44,17 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
     shutdown = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: shutdown.set())
-    options = Options(
-        control_url=given.control_url,
-        machine_id=given.machine_id,
-        directory=directory,
-        join_token_file=given.join_token_file,
-        networks=given.input_networks,
-        cache_mib=given.cache_mib,
-        idle_power_off_seconds=given.idle_power_off_seconds,
-        contact_file=given.contact_file,
-    )
     try:
+        options = Options(
+            control_url=given.control_url,
+            identity=_identity(given),
+            directory=directory,
+            networks=given.input_networks,
+            cache_mib=given.cache_mib,
+            idle_power_off_seconds=given.idle_power_off_seconds,
+            contact_file=given.contact_file,
+        )
         reason = Machine(options, choose_runtime(given.runtime, directory / SESSION), shutdown).live()
     except (LamplighterError, MachineFault, OSError) as e:
         tell(f"the agent cannot go on: {e}")
@@ -72,16 +80,25 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--control-url", required=True, metavar="URL", help="the control plane, e.g. https://ml.example.org"
     )
-    run.add_argument("--machine-id", required=True, metavar="ID", help="the id this machine was given at its launch")
+    run.add_argument(
+        "--identity",
+        choices=tuple(_NEEDED),
+        default="join-token",
+        help="how this machine proves who it is: with a token it was given (default), or ec2: with its instance role, as its"
+        " metadata service tells",
+    )
+    run.add_argument("--machine-id", metavar="ID", help="with join-token: the id this machine was given at its launch")
     run.add_argument(
         "--dir", required=True, type=Path, help="where runs, cache and session are kept; one agent per directory"
     )
     run.add_argument(
         "--join-token-file",
-        required=True,
         type=Path,
         metavar="FILE",
-        help="holds the token that lets this machine register",
+        help="with join-token: holds the token that lets this machine register",
+    )
+    run.add_argument(
+        "--installation", metavar="ID", help="with ec2: the installation that this machine's proofs are good for"
     )
     run.add_argument(
         "--runtime",
@@ -119,6 +136,23 @@ def _parser() -> argparse.ArgumentParser:
         " over the agent",
     )
     return parser
+
+
+def _check_identity(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Ends the process with the usage when the options do not fit the identity."""
+    for identity, names in _NEEDED.items():
+        for name in names:
+            value = getattr(given, name.removeprefix("--").replace("-", "_"))
+            if identity == given.identity and not value:
+                parser.error(f"--identity {identity} needs {name}")
+            if identity != given.identity and value:
+                parser.error(f"{name} has no meaning with --identity {given.identity}")
+
+
+def _identity(given: argparse.Namespace) -> Identity:
+    if given.identity == "ec2":
+        return Ec2Instance(MetadataService.from_environment(), given.installation)
+    return JoinToken(given.machine_id, given.join_token_file)
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,1 @@
+"""Who a machine is, told by its own cloud."""
