@@ -14,9 +14,9 @@ class Metadata(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+    def __init__(self, values: Mapping[str, str] | None = None, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, _Handler)
+        self.url = f"http://{address[0]}:{self.server_port}"
         self.values = dict(values or {})
         self.tokens: set[str] = set()
         self.requests: list[tuple[str, str]] = []
