@@ -1,0 +1,127 @@
+"""What AWS bills for the reference execution and for an idle month, at list prices and without any free tier.
+
+The execution is played in virtual time through the real handlers; units, requests and transitions are counted, the time of a
+function is its CPU time here, scaled to its share of a core, plus a wait for each call of another service.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.bench._meter import Meter
+from tests.bench._reference_run import IDLE_SECONDS, Stage
+
+ROOT = Path(__file__).parents[2]
+MEMORY_GB = 0.25
+CORES = MEMORY_GB * 1024 / 1769
+"""Lambda gives one core for 1,769 MB (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
+
+WAIT_SECONDS = 0.005
+"""For a call of DynamoDB or S3 in the same region: an assumption, on the high side of what they publish."""
+
+SIGNING_SECONDS = {"api": 0.0002, "worker_api": 0.0002}
+SDK_SECONDS = 0.0007
+"""CPU time that a call through the doubles does not show: our signed call, and one through botocore."""
+
+LOG_BYTES = 600
+"""What Lambda itself writes for a call that logs at its level INFO; ours log at WARN, which leaves errors alone."""
+
+MINUTES_OF_MONTH = 60 * 24 * 30
+GOALS = {"execution": 0.30, "idle": 3.00}
+
+
+def main() -> None:
+    prices = tomllib.loads((ROOT / "infra" / "prices" / "aws.toml").read_text())
+    print(f"List prices of {prices['date']}, {prices['region']}; USD for 1,000 of each")
+    execution, machine = _played()
+    shown = {"one execution, 1 h": execution, f"its machine, {IDLE_SECONDS // 60} min idle": machine}
+    bills = {name: _bill(meter, prices) for name, meter in shown.items()}
+    _table(bills, shown)
+    total = sum(bills["one execution, 1 h"].values()) * 1000
+    print(
+        f"goal for 1,000 executions: ${GOALS['execution']:.2f}: ${total:.3f} {'met' if total <= GOALS['execution'] else 'MISSED'}"
+    )
+    _idle(prices)
+
+
+def _played() -> tuple[Meter, Meter]:
+    """The bill of an execution on a machine that is there, and that of the machine it came with."""
+    execution, machine = Meter(), Meter()
+    stage = Stage(execution)
+    execution_id = stage.submit()
+    stage.meter_with(machine)
+    machine_id = stage.light()
+    stage.meter_with(execution)
+    stage.run(execution_id)
+    stage.meter_with(machine)
+    stage.idle()
+    stage.put_out(machine_id)
+    return execution, machine
+
+
+def _bill(meter: Meter, prices: Mapping[str, Any]) -> dict[str, float]:
+    """USD by service."""
+    counts = meter.counts
+    calls = sum(meter.calls.values())
+    return {
+        "Lambda requests": calls * prices["lambda"]["request"],
+        "Lambda time": sum(_seconds(meter, f) for f in meter.calls) * MEMORY_GB * prices["lambda"]["arm_gb_second"],
+        "HTTP API": counts["requests"] * prices["http_api"]["request"],
+        "DynamoDB writes": counts["write_units"] * prices["dynamodb"]["write_unit"],
+        "DynamoDB reads": counts["read_units"] * prices["dynamodb"]["read_unit"],
+        "S3 requests": counts["puts"] * prices["s3"]["put"] + counts["gets"] * prices["s3"]["get"],
+        "Step Functions": counts["transitions"] * prices["step_functions"]["transition"],
+        "Scheduler": counts["scheduled"] * prices["scheduler"]["invocation"],
+    }
+
+
+def _seconds(meter: Meter, function: str) -> float:
+    """Billed by Lambda for all calls of the function."""
+    services = meter.waits[function]
+    cpu = meter.cpu[function] + services * SIGNING_SECONDS.get(function, SDK_SECONDS)
+    return cpu / CORES + services * WAIT_SECONDS
+
+
+def _table(bills: Mapping[str, Mapping[str, float]], meters: Mapping[str, Meter]) -> None:
+    names = next(iter(bills.values())).keys()
+    print(f"{'':18}" + "".join(f"{column:>26}" for column in bills))
+    for name in names:
+        print(f"{name:18}" + "".join(f"{bill[name] * 1000:26.4f}" for bill in bills.values()))
+    print(f"{'together':18}" + "".join(f"{sum(bill.values()) * 1000:26.4f}" for bill in bills.values()))
+    for name, meter in meters.items():
+        counted = dict(meter.counts) | {f"calls of {f}": n for f, n in meter.calls.items()}
+        print(f"{name}: " + ", ".join(f"{n} {what}" for what, n in sorted(counted.items())))
+        times = ", ".join(f"{f} {_seconds(meter, f) / n * 1000:.0f} ms" for f, n in meter.calls.items())
+        print(f"  billed for a call: {times}")
+
+
+def _idle(prices: Mapping[str, Any]) -> None:
+    """One sweep a minute over an installation that has worked and rests, and what lies there."""
+    meter = Meter()
+    stage = Stage(Meter())
+    stage.meter_with(meter)
+    stage.sweep_once()
+    sweeps = {name: usd * MINUTES_OF_MONTH for name, usd in _bill(meter, prices).items() if usd}
+    print(f"an idle month: {dict(meter.counts)} a sweep, {MINUTES_OF_MONTH} of them")
+    fixed = {
+        "sweep's log": MINUTES_OF_MONTH * LOG_BYTES / 1e9 * prices["cloudwatch"]["log_gb"],
+        "metrics": METRICS * prices["cloudwatch"]["metric_month"],
+        "alarms": ALARM_METRICS * prices["cloudwatch"]["alarm_month"],
+        "image, 8 GB": 8 * prices["ec2"]["snapshot_gb_month"],
+        "1 GB of records": prices["dynamodb"]["gb_month"] + prices["dynamodb"]["pitr_gb_month"],
+    }
+    month = {**sweeps, **fixed}
+    for name, usd in month.items():
+        print(f"  {name:18}{usd:8.3f}")
+    total = sum(month.values())
+    print(f"goal for an idle month: ${GOALS['idle']:.2f}: ${total:.2f} {'met' if total <= GOALS['idle'] else 'MISSED'}")
+
+
+METRICS = 3
+ALARM_METRICS = 10
+
+if __name__ == "__main__":
+    main()
