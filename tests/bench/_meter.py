@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from lamplighter.ports import Check, Key, Metadata, Page, Put, Record, Store, Write
 
@@ -98,7 +98,7 @@ class MeteredMetadata:
 class MeteredStore:
     """`Store` that counts requests as S3 bills them; a signature costs nothing."""
 
-    _BILLED = {"put": "puts", "list": "puts", "get": "gets", "head": "gets"}
+    _BILLED: ClassVar = {"put": "puts", "list": "puts", "get": "gets", "head": "gets"}
 
     def __init__(self, inner: Store, meter: Meter) -> None:
         self._inner = inner

@@ -11,13 +11,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from lamplighter_worker.sender import LONGEST_GAP, MOST_LINES, WATCHED_GAP
+
 from functions.aws import api, outbox, sweep, tasks, worker_api
 from lamplighter import keys
 from lamplighter.domain.data import Datum
 from lamplighter.ports import Record
 from lamplighter.records import need, walk
 from lamplighter.usecases import machines, people
-from lamplighter_worker.sender import LONGEST_GAP, MOST_LINES, WATCHED_GAP
 from tests.bench._meter import Meter, MeteredMetadata, MeteredStore
 from tests.doubles import MemoryStores, RecordingWorkflow
 from tests.life import Life
