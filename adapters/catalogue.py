@@ -10,6 +10,8 @@ from lamplighter.errors import NotFound
 
 CATALOGUE: Mapping[str, Mapping[str, str]] = {
     "metadata": {
+        "dynamodb": "adapters.metadata.dynamodb:DynamoDbMetadata",
+        "dynamodb_http": "adapters.metadata.dynamodb_http:DynamoDbHttpMetadata",
         "sqlite": "adapters.metadata.sqlite:SqliteMetadata",
     },
     "stores": {
@@ -18,6 +20,7 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
     },
     "clouds": {
         "local": "adapters.clouds.local:LocalCloud",
+        "ec2": "adapters.clouds.ec2:Ec2Cloud",
     },
     "workflow": {
         "embedded": "adapters.workflow.embedded:EmbeddedWorkflow",
@@ -34,6 +37,7 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
     },
     "secrets": {
         "file": "adapters.secrets.file:FileSecrets",
+        "parameter_store": "adapters.secrets.parameter_store:ParameterStoreSecrets",
     },
 }
 

@@ -28,6 +28,7 @@ _STATUS: Mapping[type[errors.LamplighterError], int] = {
     errors.Unavailable: 503,
     errors.NotYet: 503,
     errors.NoCapacity: 503,
+    errors.QuotaReached: 503,
 }
 
 _log = logging.getLogger(__name__)

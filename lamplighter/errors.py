@@ -123,6 +123,12 @@ class NoCapacity(LamplighterError):
     code = "no_capacity"
 
 
+class QuotaReached(NoCapacity):
+    """The cloud would give the machine if our account's limit allowed it. The message names the limit to raise."""
+
+    code = "quota_reached"
+
+
 class LaunchRefused(LamplighterError):
     """The cloud will never start this machine as asked. Change the environment; do not retry."""
 

@@ -194,7 +194,10 @@ class Stores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """A machine to start. The same `launch_token` always means the same machine, however often it is sent."""
+    """A machine to start. The same `launch_token` always means the same machine, however often it is sent.
+
+    A repeated request is the same in every field. `gpu_spec` is not empty when a machine with GPUs is meant.
+    """
 
     launch_token: str
     machine_id: str
@@ -203,6 +206,8 @@ class LaunchRequest:
     control_url: str
     join_token: str
     options: Json
+    requested_at: datetime | None = None
+    gpu_spec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,17 +226,19 @@ class Cloud(Protocol):
     def launch(self, request: LaunchRequest) -> CloudMachine:
         """Start the machine, or find the one this token started. A token whose machine is gone stays gone.
 
-        Raises `NoCapacity`, `LaunchRefused`, `Throttled`, `Unavailable`.
+        Raises `NoCapacity` (or its kind `QuotaReached`), `LaunchRefused`, `Throttled`, `Unavailable`.
         """
 
     def describe(self, installation: str) -> tuple[CloudMachine, ...]:
-        """Every machine of this installation that is not yet forgotten by the cloud; a new one may be missing for a while.
+        """Every machine of this installation that is not yet forgotten by the cloud; a new one may be missing for a while. Where a
+        cloud holds a second body of one machine, that one bears its `cloud_id` as `machine_id` too.
 
-        Raises `Unavailable` rather than give a partial answer.
+        Raises `Unavailable` or `Throttled` rather than give a partial answer.
         """
 
     def terminate(self, machine_id: str) -> None:
-        """Ask the cloud to end the machine with all it runs. Repeatable; a machine that is gone, or never was, is no error.
+        """Ask the cloud to end the machine with all it runs. Repeatable; a machine that is gone, or never was, is no error. The id
+        is one that `describe` gave, or the `cloud_id` of a single body.
 
         Raises `NotYet` while it is not gone: ask again.
         """

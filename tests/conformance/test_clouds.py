@@ -15,13 +15,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from adapters.clouds import local, machine_files
+from adapters.clouds.ec2 import Ec2Cloud
 from adapters.clouds.local import LocalCloud
 from adapters.clouds.memory import MemoryCloud
 from lamplighter.errors import LamplighterError, LaunchRefused, NoCapacity, NotYet
 from lamplighter.ports import Cloud, CloudMachine, LaunchRequest
+from tests.ec2_double import Ec2Double
 
 SLEEPER = ("/bin/sh", "-c", "exec sleep 600", "worker")
 
@@ -106,9 +110,46 @@ def make_local(tmp_path: Path) -> Iterator[Callable[..., LocalCloud]]:
     assert pids(tmp_path) == set()
 
 
-@pytest.fixture(params=["local", "memory"])
+class Fitted(Ec2Cloud):
+    """EC2 for the orders of this suite, whose options are those of a local machine."""
+
+    def launch(self, request: LaunchRequest) -> CloudMachine:
+        return super().launch(replace(request, options={"instance_types": ["t3.small"]}))
+
+
+def on_the_double() -> Cloud:
+    double = Ec2Double(ManualClock())
+    return Fitted({"cpu": "lt-0123456789abcdef0"}, ["subnet-1"], client=lambda: double)
+
+
+@pytest.fixture
+def moto() -> Iterator[Cloud]:
+    """moto keeps no client token, so that only the tag tells a repeated launch: what rests on tokens is proven on the double."""
+    with mock_aws():
+        client = boto3.client("ec2", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        image = client.describe_images()["Images"][0]["ImageId"]
+        data = {"ImageId": image, "InstanceType": "t3.small"}
+        template = client.create_launch_template(LaunchTemplateName="cpu", LaunchTemplateData=data)["LaunchTemplate"]
+        subnet = client.describe_subnets()["Subnets"][0]["SubnetId"]
+        yield Fitted({"cpu": template["LaunchTemplateId"]}, [subnet], client=lambda: client)
+
+
+def the_cloud(name: str, request: pytest.FixtureRequest) -> Cloud:
+    if name == "ec2":
+        return on_the_double()
+    if name == "ec2 on moto":
+        return request.getfixturevalue("moto")  # type: ignore[no-any-return]
+    return request.getfixturevalue("make_local")() if name == "local" else MemoryCloud(ManualClock())
+
+
+@pytest.fixture(params=["local", "memory", "ec2", "ec2 on moto"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
-    return request.getfixturevalue("make_local")() if request.param == "local" else MemoryCloud(ManualClock())
+    return the_cloud(request.param, request)
+
+
+@pytest.fixture(params=["local", "memory", "ec2"])
+def cloud_that_keeps_tokens(request: pytest.FixtureRequest) -> Cloud:
+    return the_cloud(request.param, request)
 
 
 def test_a_launched_machine_runs_and_is_described(cloud: Cloud) -> None:
@@ -129,11 +170,17 @@ def test_the_same_token_is_the_same_machine_however_often_it_is_sent(cloud: Clou
     assert len(cloud.describe("ours")) == 1
 
 
-def test_a_token_of_another_machine_is_refused(cloud: Cloud) -> None:
-    cloud.launch(a_request())
+def test_a_token_of_another_machine_is_refused(cloud_that_keeps_tokens: Cloud) -> None:
+    cloud_that_keeps_tokens.launch(a_request())
 
     with pytest.raises(LaunchRefused):
-        cloud.launch(a_request(machine_id="machine-two"))
+        cloud_that_keeps_tokens.launch(a_request(machine_id="machine-two"))
+    assert len(cloud_that_keeps_tokens.describe("ours")) == 1
+
+
+def test_a_machine_of_another_token_is_refused(cloud: Cloud) -> None:
+    cloud.launch(a_request())
+
     with pytest.raises(LaunchRefused):
         cloud.launch(a_request(launch_token="another"))
     assert len(cloud.describe("ours")) == 1

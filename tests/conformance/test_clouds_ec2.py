@@ -1,0 +1,464 @@
+"""What EC2 does beyond the promises of the port: purchase options, refusals, hidden machines, deaths between any two calls."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from adapters.clouds.ec2 import Ec2Cloud
+from adapters.clouds.ec2_answers import fleet_refusal
+from adapters.clouds.ec2_pacing import RATES, Pace
+from lamplighter.errors import (
+    LamplighterError,
+    LaunchRefused,
+    NoCapacity,
+    NotYet,
+    QuotaReached,
+    Throttled,
+    Unavailable,
+)
+from lamplighter.ports import LaunchRequest
+from tests.doubles import START, SteppingClock
+from tests.ec2_double import Ec2Double, FaultyClient
+from tests.faults import FaultPlan, Scenario, enumerate_faults
+
+TEMPLATES = {"cpu": "lt-0123456789abcdef0", "gpu": "lt-0123456789abcdef1"}
+SUBNETS = ("subnet-a", "subnet-b")
+
+
+def an_order(name: str = "one", gpu_spec: str = "", **options: Any) -> LaunchRequest:
+    return LaunchRequest(
+        launch_token=f"machine-{name}",
+        machine_id=f"machine-{name}",
+        installation="ours",
+        environment="small",
+        control_url="https://lamplighter.test",
+        join_token="join-secret",
+        options={"instance_types": ["c7g.large", "c6g.large"], **options},
+        requested_at=START,
+        gpu_spec=gpu_spec,
+    )
+
+
+def a_cloud(**world: Any) -> tuple[Ec2Cloud, Ec2Double, SteppingClock]:
+    clock = SteppingClock()
+    double = Ec2Double(clock, **world)
+    return Ec2Cloud(TEMPLATES, SUBNETS, client=lambda: double), double, clock
+
+
+def put_out(cloud: Ec2Cloud, machine_id: str) -> None:
+    for _ in range(20):
+        with suppress(NotYet):
+            cloud.terminate(machine_id)
+            return
+    raise AssertionError("it does not end")
+
+
+# --- What is asked for ------------------------------------------------------------------------------------------------
+
+
+def test_one_request_offers_every_type_in_every_subnet_and_tags_what_it_gets():
+    cloud, double, _ = a_cloud()
+
+    launched = cloud.launch(an_order(max_price_usd_per_hour="0.05", image_id="ami-0123456789abcdef0"))
+
+    (request,) = double.requests("CreateFleet")
+    (configuration,) = request["LaunchTemplateConfigs"]
+    offers = {(o["InstanceType"], o["SubnetId"], o["MaxPrice"], o["ImageId"]) for o in configuration["Overrides"]}
+    assert configuration["LaunchTemplateSpecification"]["LaunchTemplateId"] == TEMPLATES["cpu"]
+    assert offers == {
+        (t, s, "0.05", "ami-0123456789abcdef0") for t in ("c7g.large", "c6g.large") for s in ("subnet-a", "subnet-b")
+    }
+    assert request["SpotOptions"] == {"AllocationStrategy": "price-capacity-optimized"}
+    assert double.instances[launched.cloud_id].tags == {
+        "Name": "lamplighter small",
+        "lamplighter:installation": "ours",
+        "lamplighter:machine": "machine-one",
+        "lamplighter:environment": "small",
+        "lamplighter:launch": "machine-one",
+        "lamplighter:die-by": "2026-01-12T10:00:00Z",
+    }
+
+
+def test_nothing_that_is_secret_or_differs_between_machines_is_sent():
+    cloud, double, _ = a_cloud()
+
+    cloud.launch(an_order())
+
+    assert "join-secret" not in repr(double.requests("CreateFleet"))
+    assert "UserData" not in repr(double.requests("CreateFleet"))
+
+
+@pytest.mark.parametrize(
+    ("order", "template"),
+    [
+        (an_order(), "cpu"),
+        (an_order(gpu_spec="1x T4"), "gpu"),
+        (an_order(gpu_spec="1x T4", launch_template="cpu"), "cpu"),
+        (an_order(launch_template="gpu"), "gpu"),
+    ],
+)
+def test_an_environment_with_a_gpu_starts_from_the_gpu_template_unless_it_says_otherwise(
+    order: LaunchRequest, template: str
+):
+    cloud, double, _ = a_cloud()
+
+    cloud.launch(order)
+
+    (request,) = double.requests("CreateFleet")
+    specification = request["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]
+    assert specification["LaunchTemplateId"] == TEMPLATES[template]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("instance_types", []),
+        ("instance_types", "c7g.large"),
+        ("instance_types", ["C7G.LARGE"]),
+        ("instance_types", ["c7g.large"] * 21),
+        ("launch_template", "tpu"),
+        ("purchase", "reserved"),
+        ("purchase", ["spot"]),
+        ("subnets", []),
+        ("subnets", ["subnet-elsewhere"]),
+        ("image_id", "ubuntu"),
+        ("image_id", 5),
+        ("max_price_usd_per_hour", "cheap"),
+        ("max_price_usd_per_hour", "NaN"),
+        ("max_price_usd_per_hour", -1),
+        ("max_price_usd_per_hour", True),
+        ("max_life_hours", 0),
+        ("max_life_hours", "7"),
+        ("instance_type", "c7g.large"),
+    ],
+)
+def test_an_option_that_is_not_right_is_named_and_nothing_is_asked_of_ec2(name: str, value: Any):
+    cloud, double, _ = a_cloud()
+
+    with pytest.raises(LaunchRefused, match=rf"option {name} "):
+        cloud.launch(an_order(**{name: value}))
+
+    assert double.requests("CreateFleet") == []
+
+
+def test_an_environment_without_instance_types_is_refused():
+    cloud, _, _ = a_cloud()
+    order = an_order()
+
+    with pytest.raises(LaunchRefused, match="option instance_types "):
+        cloud.launch(LaunchRequest(**{f: getattr(order, f) for f in order.__slots__} | {"options": {}}))
+
+
+# --- What is answered -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("InsufficientInstanceCapacity", 400, NoCapacity),
+        ("InsufficientHostCapacity", 400, NoCapacity),
+        ("SpotMaxPriceTooLow", 400, NoCapacity),
+        ("MaxSpotInstanceCountExceeded", 400, QuotaReached),
+        ("VcpuLimitExceeded", 400, QuotaReached),
+        ("InstanceLimitExceeded", 400, QuotaReached),
+        ("Unsupported", 400, LaunchRefused),
+        ("InvalidParameterValue", 400, LaunchRefused),
+        ("InvalidLaunchTemplateId.NotFound", 400, LaunchRefused),
+        ("UnauthorizedOperation", 403, LaunchRefused),
+        ("RequestLimitExceeded", 503, Throttled),
+        ("Throttling", 400, Throttled),
+        ("InternalError", 500, Unavailable),
+        ("SomethingNew", 503, Unavailable),
+        ("ExpiredToken", 400, Unavailable),
+    ],
+)
+def test_each_refusal_says_what_to_do_next(code: str, status: int, kind: type[LamplighterError]):
+    cloud, double, _ = a_cloud()
+    double.fail("CreateFleet", code, status=status)
+
+    with pytest.raises(LamplighterError, match=code) as caught:
+        cloud.launch(an_order())
+
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("call", ["DescribeInstances", "TerminateInstances"])
+@pytest.mark.parametrize(
+    ("code", "kind"), [("UnauthorizedOperation", Unavailable), ("RequestLimitExceeded", Throttled)]
+)
+def test_a_refusal_of_other_calls_is_never_taken_for_an_answer(call: str, code: str, kind: type[LamplighterError]):
+    cloud, double, _ = a_cloud()
+    cloud.launch(an_order())
+    double.fail(call, code)
+
+    with pytest.raises(LamplighterError, match=code) as caught:
+        cloud.terminate("machine-one")
+
+    assert type(caught.value) is kind
+    assert len(double.living()) == 1
+
+
+def test_a_description_is_whole_or_an_error():
+    cloud, double, _ = a_cloud(page=2)
+    for name in "abcde":
+        cloud.launch(an_order(name))
+    whole = cloud.describe("ours")
+
+    client = Failing(double, on_page=2)
+    broken = Ec2Cloud(TEMPLATES, SUBNETS, client=lambda: client)
+
+    assert [m.machine_id for m in whole] == [f"machine-{n}" for n in "abcde"]
+    with pytest.raises(Unavailable):
+        broken.describe("ours")
+
+
+class Failing:
+    def __init__(self, double: Ec2Double, on_page: int) -> None:
+        self.double, self.left = double, on_page
+
+    def describe_instances(self, **request: Any) -> Any:
+        self.left -= 1
+        if not self.left:
+            self.double.fail("DescribeInstances", "InternalError", status=500)
+        return self.double.describe_instances(**request)
+
+
+def test_a_machine_that_shuts_down_is_lost_to_its_work_and_ended_only_when_it_is_terminated():
+    cloud, double, clock = a_cloud(dies_in=timedelta(minutes=3))
+    launched = cloud.launch(an_order())
+    double.reclaim(launched.cloud_id)
+
+    (seen,) = cloud.describe("ours")
+
+    assert seen.state == "gone"
+    assert "spot interruption" in seen.detail
+    with pytest.raises(NotYet):
+        cloud.terminate("machine-one")
+    assert double.requests("TerminateInstances") == []
+    clock.advance(minutes=3)
+    cloud.terminate("machine-one")
+
+
+def test_a_deaf_machine_is_asked_again_until_it_ends():
+    cloud, double, _ = a_cloud()
+    launched = cloud.launch(an_order())
+    double.ignore_terminate(launched.cloud_id, 2)
+
+    for _ in range(3):
+        with pytest.raises(NotYet):
+            cloud.terminate("machine-one")
+
+    cloud.terminate("machine-one")
+    assert double.living() == []
+
+
+def test_a_wildcard_in_an_id_means_itself():
+    cloud, double, _ = a_cloud()
+    cloud.launch(an_order())
+
+    cloud.terminate("machine-*")
+
+    assert len(double.living()) == 1
+
+
+# --- Spot, on demand, quotas ------------------------------------------------------------------------------------------
+
+
+def test_the_second_purchase_option_is_asked_when_the_first_has_nothing():
+    cloud, double, _ = a_cloud(without={("*", "*", "spot")})
+
+    launched = cloud.launch(an_order(purchase="spot_then_on_demand", max_price_usd_per_hour=1))
+
+    second = double.requests("CreateFleet")[1]
+    assert double.instances[launched.cloud_id].lifecycle == "on-demand"
+    assert second["OnDemandOptions"] == {"AllocationStrategy": "lowest-price", "MaxTotalPrice": "1"}
+    assert "MaxPrice" not in repr(second)
+
+
+def test_a_zone_without_capacity_is_passed_over():
+    cloud, double, _ = a_cloud(without={("*", "subnet-a", "spot"), ("c7g.large", "*", "spot")})
+
+    launched = cloud.launch(an_order())
+
+    instance = double.instances[launched.cloud_id]
+    assert (instance.type, instance.subnet) == ("c6g.large", "subnet-b")
+
+
+@pytest.mark.parametrize("purchase", ["spot", "on_demand", "spot_then_on_demand"])
+def test_no_capacity_anywhere_is_told_with_offers(purchase: str):
+    cloud, _, _ = a_cloud(without={("*", "*", "*")})
+
+    with pytest.raises(NoCapacity, match=r"InsufficientInstanceCapacity \(c7g.large subnet-a\)") as caught:
+        cloud.launch(an_order(purchase=purchase))
+
+    assert type(caught.value) is NoCapacity
+
+
+@pytest.mark.parametrize(
+    ("types", "purchase", "quota"),
+    [
+        (["c7g.large"], "spot", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests"),
+        (["g4dn.xlarge"], "spot", "All G and VT Spot Instance Requests"),
+        (["vt1.3xlarge"], "on_demand", "Running On-Demand G and VT instances"),
+        (["p4d.24xlarge"], "on_demand", "Running On-Demand P instances"),
+        (["trn1.2xlarge"], "spot", "All Trn Spot Instance Requests"),
+    ],
+)
+def test_a_reached_quota_is_named(types: list[str], purchase: str, quota: str):
+    cloud, _, _ = a_cloud(quota={"spot": 0, "on-demand": 0})
+
+    with pytest.raises(QuotaReached) as caught:
+        cloud.launch(an_order(instance_types=types, purchase=purchase))
+
+    assert f'Raise the quota "{quota}"' in str(caught.value)
+
+
+def test_a_quota_beside_missing_capacity_is_missing_capacity():
+    cloud, _, _ = a_cloud(quota={"spot": 0}, without={("*", "*", "on-demand")})
+
+    with pytest.raises(NoCapacity) as caught:
+        cloud.launch(an_order(purchase="spot_then_on_demand"))
+
+    assert type(caught.value) is NoCapacity
+
+
+def test_a_type_that_a_region_does_not_have_is_refused_only_if_no_other_can_be_had():
+    cloud, double, _ = a_cloud(unsupported={"c7g.large", "c6g.large"})
+
+    with pytest.raises(LaunchRefused, match="Unsupported"):
+        cloud.launch(an_order())
+
+    launched = cloud.launch(an_order("two", instance_types=["c7g.large", "m7g.large"]))
+    assert double.instances[launched.cloud_id].type == "m7g.large"
+
+
+def test_an_empty_answer_without_reasons_is_missing_capacity():
+    assert type(fleet_refusal([], "spot")) is NoCapacity
+
+
+# --- Repetition -------------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_launch_finds_its_machine_while_ec2_hides_it():
+    cloud, double, _ = a_cloud(hidden_for=timedelta(minutes=1))
+
+    ids = {cloud.launch(an_order()).cloud_id for _ in range(5)}
+
+    assert len(ids) == len(double.living()) == 1
+
+
+def test_a_second_body_of_one_machine_is_shown_as_an_orphan_and_can_be_ended_alone():
+    cloud, double, clock = a_cloud(hidden_for=timedelta(minutes=1), replays_refusals=False)
+    double.without = {("*", "*", "spot")}
+    order = an_order(purchase="spot_then_on_demand")
+    first = cloud.launch(order)
+    double.without = set()
+    clock.advance(milliseconds=1)
+    second = cloud.launch(order)
+    clock.advance(minutes=1)
+    assert first.cloud_id != second.cloud_id
+
+    described = cloud.describe("ours")
+    put_out(cloud, second.cloud_id)
+
+    assert [(m.machine_id, m.cloud_id) for m in described] == [
+        ("machine-one", first.cloud_id),
+        (second.cloud_id, second.cloud_id),
+    ]
+    assert [i.id for i in double.living()] == [first.cloud_id]
+
+
+def test_the_end_of_a_machine_is_the_end_of_all_its_bodies():
+    cloud, double, clock = a_cloud(hidden_for=timedelta(minutes=1), replays_refusals=False)
+    double.without = {("*", "*", "spot")}
+    order = an_order(purchase="spot_then_on_demand")
+    cloud.launch(order)
+    double.without = set()
+    cloud.launch(order)
+    clock.advance(minutes=1)
+
+    put_out(cloud, "machine-one")
+
+    assert double.living() == []
+
+
+def test_an_instance_without_our_tags_is_not_ended_even_by_its_own_id():
+    cloud, double, _ = a_cloud()
+    launched = cloud.launch(an_order())
+    double.instances[launched.cloud_id].tags = {"Name": "somebody else's"}
+
+    cloud.terminate(launched.cloud_id)
+
+    assert len(double.living()) == 1
+
+
+@pytest.mark.parametrize("purchase", ["spot", "on_demand", "spot_then_on_demand"])
+@pytest.mark.parametrize("spot_gone", [True, False])
+@pytest.mark.parametrize("hidden_seconds", [0, 60])
+def test_a_launch_that_dies_between_any_two_calls_gives_one_machine(
+    purchase: str, spot_gone: bool, hidden_seconds: int
+):
+    def world(plan: FaultPlan) -> tuple[Ec2Cloud, Ec2Double]:
+        double = Ec2Double(SteppingClock(), hidden_for=timedelta(seconds=hidden_seconds))
+        double.without = {("*", "*", "spot")} if spot_gone and purchase != "spot" else set()
+        client = FaultyClient(double, plan)
+        return Ec2Cloud(TEMPLATES, SUBNETS, client=lambda: client), double
+
+    def check(made: tuple[Ec2Cloud, Ec2Double]) -> None:
+        assert len(made[1].living("machine-one")) == 1
+
+    scenario = Scenario(world=world, act=lambda made: made[0].launch(an_order(purchase=purchase)))
+    done = enumerate_faults(scenario, check, pairs=True)
+
+    assert done.effects == (3 if spot_gone and purchase == "spot_then_on_demand" else 2)
+
+
+# --- Pace -------------------------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """Seconds that pass only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("call", RATES)
+def test_calls_keep_the_pace_of_their_kind(call: Any):
+    watch = Watch()
+    pace = Pace(watch, watch.sleep)
+    burst, per_second = RATES[call]
+
+    for _ in range(int(burst)):
+        pace.wait(call)
+    at_once = watch.now
+    for _ in range(10):
+        pace.wait(call)
+
+    assert at_once == 0
+    assert watch.now == pytest.approx(10 / per_second)
+
+
+def test_a_caller_whose_turn_is_far_away_is_told_so_at_once():
+    watch = Watch()
+    pace = Pace(watch, lambda _: None)
+
+    for _ in range(9):
+        pace.wait("launch")
+
+    with pytest.raises(Throttled, match="pace of 2 launch"):
+        pace.wait("launch")
+
+    pace.wait("terminate")
+    watch.now += 60
+    pace.wait("launch")
