@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from functions.openapi import description
 from functions.resolver import Api
-from functions.routes.all import ROUTERS
+from functions.routes.all import MODULES
 from lamplighter.world import World
 
 
 def make_api(world: World, *, behind_proxy: bool = False) -> Api:
     """The routes. `behind_proxy` believes X-Forwarded-* headers: only where a proxy of ours always sets them."""
-    api = Api(world, behind_proxy=behind_proxy)
-    for router in (*ROUTERS, description):
-        api.mount(router)
-    return api
+    return Api(world, MODULES, behind_proxy=behind_proxy)

@@ -63,6 +63,7 @@ class Application:
     ) -> None:
         self._world = world
         self._api: Api = make_api(world, behind_proxy=behind_proxy)
+        self._routes = self._api.routes  # loaded before the first request, not by it
         self._folder = upload_folder
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._objects = ObjectsDoor(objects, world.now, self._run) if objects else None
@@ -70,7 +71,7 @@ class Application:
     @property
     def routes(self) -> list[Route]:
         """Every route of the API, in the order in which they are tried."""
-        return self._api.routes
+        return self._routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event of the ASGI protocol."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from functions.authentication import Scheme, scheme_of
 from functions.resolver import Api
-from functions.routes.all import ROUTERS
+from functions.routes.all import MODULES
 from functions.routes.base import IMPORT_PACKAGE, new_router
 from functions.routes.callers import Anybody
 from functions.version import VERSION
@@ -47,10 +47,10 @@ _PUBLIC_ERRORS = ("400", "405", "413", "415", "429", "500", "503")
 _FORM_TOO = ("logIn", "createProject")
 
 
-description = new_router()
+router = new_router()
 
 
-@description.get("/api/openapi.json", operation_id="getOpenApi", tags=["server"], summary="This description")
+@router.get("/api/openapi.json", operation_id="getOpenApi", tags=["server"], summary="This description")
 def get_openapi(call: Anybody) -> dict[str, Any]:  # noqa: ARG001
     return document()
 
@@ -58,9 +58,8 @@ def get_openapi(call: Anybody) -> dict[str, Any]:  # noqa: ARG001
 @cache
 def document() -> dict[str, Any]:
     """The whole description, as plain JSON."""
-    api = Api(cast(Any, None))
-    for router in (*ROUTERS, description):
-        api.mount(router)
+    api = Api(cast(Any, None), MODULES)
+    bodies = {(r.method, r.openapi_path): r.dependant.body_params for r in api.routes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         schema = api.get_openapi_schema(title="Lamplighter", version=VERSION, openapi_version="3.1.0")
@@ -72,7 +71,6 @@ def document() -> dict[str, Any]:
     for name in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):
         described["components"]["schemas"].pop(name, None)
     described["components"]["responses"] = {f"Error{s}": _error(*of) for s, of in _ERRORS.items()}
-    bodies = {(r.method, r.openapi_path): r.dependant.body_params for r in api.routes}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             _finish(operation, scheme_of(method.upper(), path.replace("{", "<").replace("}", ">")))

@@ -7,8 +7,9 @@ event loop. Here each request is resolved wholly in one worker thread, with its 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from aws_lambda_powertools.event_handler import HttpResolverLocal, Response
@@ -21,6 +22,7 @@ from functions.bodies import content_of
 from functions.callers import Call, origin_of
 from functions.failures import MethodNotAllowed, answer_for, invalid_fields
 from functions.messages import Answer, Head, pattern_of, to_json
+from functions.routes.all import collection_of
 from functions.routes.callers import CALLER_OF
 from lamplighter.errors import NotFound
 from lamplighter.world import World
@@ -56,26 +58,40 @@ class _Event(HttpProxyEvent):
 class Api(HttpResolverLocal):
     """The routes of the API over one world. Every method may be called from any thread."""
 
-    def __init__(self, world: World, *, behind_proxy: bool = False) -> None:
+    def __init__(
+        self, world: World, modules: Mapping[str, Sequence[str]] | None = None, *, behind_proxy: bool = False
+    ) -> None:
+        """`modules` names those that hold a collection's routes, as `functions.routes.all` does; they are loaded when needed."""
         super().__init__(enable_validation=True)
         self._response_validation_middleware._has_response_validation_error = True
         self.world = world
+        self._modules = modules or {}
+        self._mounted: set[str] = set()
         self._behind_proxy = behind_proxy
-        self._building = threading.Lock()
+        self._building = threading.RLock()
 
     @property
     def routes(self) -> list[Route]:
-        """Every route, in the order in which they are tried."""
+        """Every route, in the order in which they are tried. Loads all of them."""
+        for collection in self._modules:
+            self._load(collection)
         return [*self._static_routes, *self._dynamic_routes]
 
-    def mount(self, router: Router) -> None:
-        """Add the router's routes. Raises `TypeError` for one whose first parameter does not fit its scheme."""
+    def mount(self, router: Router, module: str = "") -> None:
+        """Add the router's routes. Raises `TypeError` for one whose first parameter does not fit its scheme, or that nobody
+        would find in `module`.
+        """
+        before = {id(route) for route in (*self._static_routes, *self._dynamic_routes)}
         self.include_router(router)
-        for route in self.routes:
+        for route in (*self._static_routes, *self._dynamic_routes):
+            if id(route) in before:
+                continue
             scheme = scheme_of(route.method, route.path)
             kinds = list(get_type_hints(route.func, include_extras=True).values())
             if not kinds or kinds[0] != CALLER_OF[scheme]:
                 raise TypeError(f"{route.method} {route.path} is {scheme}: {route.func.__name__} takes another caller")
+            if module and module not in self._modules.get(collection_of(route.path), ()):
+                raise TypeError(f"{route.method} {route.path} would not be found: name {module} for its collection")
 
     def admit(self, head: Head) -> Admitted | Answer:
         """Find the route and prove the caller; or say why not."""
@@ -95,8 +111,9 @@ class Api(HttpResolverLocal):
             return answer_for(_own_words(error), worker=admitted.head.is_worker)
 
     def _find(self, head: Head) -> tuple[Route, dict[str, str]]:
+        self._load(collection_of(head.path))
         allowed = set()
-        for route in self.routes:
+        for route in (*self._static_routes, *self._dynamic_routes):
             match = route.rule.match(head.path)
             if match and route.method == head.method:
                 return route, match.groupdict()
@@ -105,6 +122,14 @@ class Api(HttpResolverLocal):
         if allowed:
             raise MethodNotAllowed(head.method, allowed)
         raise NotFound(f"There is nothing at {head.path}.")
+
+    def _load(self, collection: str) -> None:
+        for module in self._modules.get(collection, ()):
+            if module not in self._mounted:
+                with self._building:
+                    if module not in self._mounted:
+                        self.mount(import_module(module).router, module)
+                        self._mounted.add(module)
 
     def _perform(self, admitted: Admitted, body: bytes | Parcel) -> Answer:
         route = admitted.route
