@@ -22,7 +22,7 @@ from lamplighter.world import World
 
 NONCE_LIFE = timedelta(minutes=5)
 
-_NONCE = re.compile(r"(\d{16})\.([0-9a-f]{64})")
+_NONCE = re.compile(r"([0-9]{16})\.([0-9a-f]{64})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
