@@ -81,7 +81,7 @@ class Rig(Protocol):
     def quiet(self) -> object:
         """Return once nothing more happens until time passes or somebody acts."""
 
-    def pass_time(self, seconds: float) -> None:
+    def pass_time(self, seconds: int) -> None:
         """Let the workflow's time pass, and be quiet again."""
 
 

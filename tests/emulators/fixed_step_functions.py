@@ -252,7 +252,7 @@ def _with_pass_time(original: Callable[..., Any], timeline: Timeline) -> Callabl
         if headers.get("x-amz-target") != PASS_TIME:
             return await original(method, path, headers, body, query)
         # Not on the loop: what the executions do before they rest are calls to this very server.
-        quiet = await asyncio.to_thread(timeline.advance, json.loads(body)["seconds"], patience=PATIENCE)
+        quiet = await asyncio.to_thread(timeline.advance, **json.loads(body), patience=PATIENCE)
         return json_response({}) if quiet else _refused("NotQuiet", f"an execution is still busy after {PATIENCE} s")
 
     return handle

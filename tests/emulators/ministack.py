@@ -126,16 +126,14 @@ class Ministack:
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": KEY, "region_name": REGION}
         return boto3.session.Session().client(service, **{"endpoint_url": self.url, **keys, **how})
 
-    def pass_time(self, seconds: float) -> None:
-        """With held time: let it pass second by second, each time until all executions wait or have ended."""
-        for _ in range(int(seconds)):
-            self.jump(1)
+    def pass_time(self, seconds: int, *, step: int = 1) -> None:
+        """With held time: let it pass in steps of so many seconds, each ended when all executions wait or have ended.
 
-    def jump(self, seconds: float) -> None:
-        """With held time: let it pass at once, then return when all executions wait or have ended."""
+        With 0 seconds: return when they do.
+        """
         request = urllib.request.Request(
             self.url,
-            data=json.dumps({"seconds": seconds}).encode(),
+            data=json.dumps({"seconds": seconds, "step": step}).encode(),
             headers={"X-Amz-Target": PASS_TIME, "Content-Type": "application/x-amz-json-1.0"},
         )
         with urllib.request.urlopen(request, timeout=2 * START_SECONDS):

@@ -73,15 +73,11 @@ class EmulatedStage:
 
     def quiet(self) -> None:
         """Return once every execution waits or has ended."""
-        self._theatre.emulator.jump(0)
+        self._theatre.emulator.pass_time(0)
 
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass second by second, and be quiet each time."""
-        self._theatre.emulator.pass_time(seconds)
-
-    def jump(self, seconds: float) -> None:
-        """Let time pass at once, and be quiet."""
-        self._theatre.emulator.jump(seconds)
+    def pass_time(self, seconds: int, *, step: int = 1) -> None:
+        """Let time pass in steps of so many seconds, and be quiet after each."""
+        self._theatre.emulator.pass_time(seconds, step=step)
 
     def execution(self, definition: str, name: str) -> Json:
         """What Step Functions says of it."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from threading import Condition
 
 PASS_TIME = "AWSStepFunctions.PassTime"
-"""A call that only our emulator knows: moves held time by `seconds` and answers when all executions wait or have ended."""
+"""A call that only our emulator knows: moves held time by `seconds` in steps of `step`, each ended when all
+executions wait or have ended, and then answers."""
 
 
 @dataclass(eq=False)
@@ -83,12 +84,18 @@ class Timeline:
             wait.busy = False
             self.changed.notify_all()
 
-    def advance(self, seconds: float, *, patience: float) -> bool:
-        """Move held time, then wait until the world is quiet; False if it is not after `patience` real seconds."""
+    def advance(self, seconds: int, *, step: int, patience: float) -> bool:
+        """Move held time step by step, waiting each time until the world is quiet.
+
+        False as soon as it is not quiet after `patience` real seconds. Without seconds it only waits.
+        """
         with self.changed:
-            self._moment += seconds
-            self.changed.notify_all()
-            return self.changed.wait_for(self._quiet, patience)
+            quiet = self.changed.wait_for(self._quiet, patience)
+            for _ in range(0, seconds, step):
+                self._moment += step
+                self.changed.notify_all()
+                quiet = quiet and self.changed.wait_for(self._quiet, patience)
+            return quiet
 
     def _quiet(self) -> bool:
         return all(self._resting(self._parked.get(execution)) for execution in self._live)

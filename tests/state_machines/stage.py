@@ -81,10 +81,10 @@ class Stage:
         """Run whatever is due at this moment."""
         return self.workflow.run_due(self.clock())
 
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass second by second, running what falls due."""
-        for _ in range(int(seconds)):
-            self.clock.advance(1)
+    def pass_time(self, seconds: int, *, step: int = 1) -> None:
+        """Let time pass in steps of so many seconds, running what falls due."""
+        for _ in range(0, seconds, step):
+            self.clock.advance(step)
             self.quiet()
 
     def run(self, name: str) -> Json:
