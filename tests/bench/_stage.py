@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.server import RunningServer, until
+from tests.e2e.api import until
+from tests.e2e.server import RunningServer
 
 IMAGE = "lamplighter/python-utils:3.11"
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -22,8 +22,9 @@ from lamplighter import keys
 from lamplighter.domain.leases import Lease
 from lamplighter.records import find
 from tests.bench._stage import Caller, Project, cpu_seconds, place, server, verdict
+from tests.e2e.api import until
 from tests.e2e.ports import free_port
-from tests.e2e.server import RunningServer, until
+from tests.e2e.server import RunningServer
 
 CLIENTS = 8
 SECONDS = 8.0

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.e2e.api import until
 from tests.e2e.ports import free_port
-from tests.e2e.server import ROOT, until
+from tests.e2e.server import ROOT
 
 
 @contextmanager

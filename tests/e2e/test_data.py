@@ -7,7 +7,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.e2e.server import CLIENTS, until
+from tests.e2e.api import until
+from tests.e2e.server import CLIENTS
 from tests.e2e.vh import VhHome
 
 BLOB = bytes(range(256)) * 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from tests.e2e.api import until
 from tests.e2e.ports import free_port
-from tests.e2e.server import until
 from tests.e2e.vh import VhHome
 
 # Stands in for the terminal that `vh exec ssh` opens: it notes where it was sent to.

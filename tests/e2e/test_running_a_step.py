@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.e2e.server import until
+from tests.e2e.api import until
 from tests.e2e.vh import VhHome
 
 

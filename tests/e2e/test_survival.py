@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.api import until
 from tests.e2e.conftest import NewServer
 from tests.e2e.image import ensure_image
-from tests.e2e.server import until
 from tests.e2e.vh import VhHome
 
 RUNTIMES = pytest.mark.parametrize("runtime", ["process", "docker"])

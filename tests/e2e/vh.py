@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.server import CLIENTS, RunningServer
+from tests.e2e.api import Api
+from tests.e2e.server import CLIENTS
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -33,7 +34,7 @@ class Ran:
 class VhHome:
     """Call it with the words after `vh`. Commands must succeed unless `fails` says otherwise."""
 
-    def __init__(self, server: RunningServer, home: Path) -> None:
+    def __init__(self, server: Api, home: Path) -> None:
         self.server = server
         self.home = home
         self.folder = home / "project"
