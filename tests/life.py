@@ -21,8 +21,11 @@ from lamplighter.contract.report import (
     Events,
     Finish,
     Heartbeat,
+    Held,
     NewOutput,
+    Notice,
     Offer,
+    Orders,
     Outcome,
     OutputStored,
     Register,
@@ -187,10 +190,19 @@ class Agent:
             self._machine, self.execution_id, Started(self.epoch, "process", "", "python"), world=self.life.world
         )
 
-    def heartbeat(self, seq: int = 1, phase: str = "") -> Any:
-        return report.heartbeat(
-            self._machine, self.execution_id, Heartbeat(self.epoch, seq, phase), world=self.life.world
-        )
+    def heartbeat(self, seq: int = 1, phase: str = "", notice: Notice = "") -> Orders:
+        message = Heartbeat(self.epoch, seq, phase, notice)
+        return report.heartbeat(self._machine, self.execution_id, message, world=self.life.world)
+
+    def restart_files(self) -> dict[str, str]:
+        """What the next steps of this attempt would find under `_restart`: file names and contents."""
+        held = Held(self.epoch)
+        answer = report.list_inputs(self._machine, self.execution_id, held, world=self.life.world)
+        found = {}
+        for file in [f for item in answer.inputs if item.name == "_restart" for f in item.files]:
+            datum = need(self.life.world.metadata, Datum, keys.datum(file.datum_id or ""), "it").value
+            found[file.path] = b"".join(self.life.store.get(datum.object_key)).decode()
+        return found
 
     def say(self, *lines: str, points: bool = False) -> None:
         at = 1_767_600_000_000_000 + self.seq
@@ -200,19 +212,24 @@ class Agent:
         answer = report.store_events(self._machine, self.execution_id, message, world=self.life.world)
         self.seq = answer.next_seq
 
-    def output(self, name: str, content: bytes, metadata: dict[str, Any] | None = None) -> str:
+    def announce(self, name: str, content: bytes, metadata: dict[str, Any] | None = None) -> str:
+        """An output that is spoken of, and whose bytes may never come."""
         digests = {h: hashlib.new(h, content).hexdigest() for h in ("md5", "sha1", "sha256")}
         message = NewOutput(self.epoch, name, len(content), metadata=metadata or {}, **digests)
         target = store_outputs.announce_output(self._machine, self.execution_id, message, world=self.life.world)
-        if target.call:
-            key = need(self.life.world.metadata, Datum, keys.datum(target.output_id), "it").value.object_key
-            with contextlib.suppress(AlreadyWritten):
-                self.life.store.put(key, io.BytesIO(content), size=len(content))
-        store_outputs.output_stored(
-            self._machine, self.execution_id, target.output_id, OutputStored(self.epoch), world=self.life.world
-        )
-        self.outputs.append(target.output_id)
         return target.output_id
+
+    def output(self, name: str, content: bytes, metadata: dict[str, Any] | None = None) -> str:
+        output_id = self.announce(name, content, metadata)
+        datum = need(self.life.world.metadata, Datum, keys.datum(output_id), "it").value
+        if not datum.stored:
+            with contextlib.suppress(AlreadyWritten):
+                self.life.store.put(datum.object_key, io.BytesIO(content), size=len(content))
+        store_outputs.output_stored(
+            self._machine, self.execution_id, output_id, OutputStored(self.epoch), world=self.life.world
+        )
+        self.outputs.append(output_id)
+        return output_id
 
     def finish(self, outcome: Outcome = "complete", **more: Any) -> str:
         message = Finish(self.epoch, outcome, self.seq, outputs=tuple(self.outputs), **more)

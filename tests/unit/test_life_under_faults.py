@@ -32,6 +32,8 @@ class Worker:
         self.claims = 0
         self.stage = "register"
         self.off = False
+        self.noticed = False
+        self.given: dict[str, str] = {}
 
     def step(self) -> None:
         """One more call. A refusal that means the end of the session, or of the lease, is obeyed."""
@@ -56,6 +58,7 @@ class Worker:
 
     def _start(self) -> None:
         self.agent.start()
+        self.given = self.agent.restart_files()
         self.stage = "say"
 
     def _say(self) -> None:
@@ -71,7 +74,11 @@ class Worker:
     def _finish(self) -> None:
         self.agent.heartbeat()
         stopped = self.agent.life.execution(self.agent.execution_id).stop is not None
-        self.agent.finish("stopped" if stopped else "complete", exit_code=0)
+        if self.noticed:
+            self.agent.finish("interrupted", notice="interruption")
+            self.off = True
+        else:
+            self.agent.finish("stopped" if stopped else "complete", exit_code=0)
         self._forget()
 
     def _forget(self) -> None:
@@ -82,7 +89,14 @@ class Worker:
 class Whole:
     """A control plane, its client and its agents, driven round by round until nothing moves any more."""
 
-    def __init__(self, plan: FaultPlan, *, stop_at_round: int | None = None, lose_at_round: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: FaultPlan,
+        *,
+        stop_at_round: int | None = None,
+        lose_at_round: int | None = None,
+        interrupt_first: bool = False,
+    ) -> None:
         clock = SteppingClock()
         self.inner_cloud = MemoryCloud(clock)
         self.life = Life(
@@ -96,6 +110,7 @@ class Whole:
         self.execution_id = ""
         self.round = 0
         self.stop_at, self.lose_at = stop_at_round, lose_at_round
+        self.interrupt_first = interrupt_first
 
     def drive(self) -> None:
         """Goes on from wherever an earlier try broke off; every process of ours is new."""
@@ -108,7 +123,8 @@ class Whole:
     def _turn(self) -> None:
         life = self.life
         if not self.execution_id:
-            order = SubmitExecution(life.project.id, life.commit.identifier, "train", inputs={"images": []})
+            wish = {"inputs": {"images": []}, "autorestart": self.interrupt_first}
+            order = SubmitExecution(life.project.id, life.commit.identifier, "train", **wish)
             made = submit_execution(life.principal, order, idempotency_key="once", world=life.world)
             self.execution_id = made.id
         if self.stop_at is not None and self.round >= self.stop_at:
@@ -118,7 +134,9 @@ class Whole:
         for machine in self.inner_cloud.inventory():
             if not machine.ended:
                 machine_id = machine.request.machine_id
-                self._lose_or_step(self.workers.setdefault(machine_id, Worker(life, machine_id)))
+                worker = self.workers.setdefault(machine_id, Worker(life, machine_id))
+                worker.noticed = self.interrupt_first and worker is next(iter(self.workers.values()))
+                self._lose_or_step(worker)
 
     def _lose_or_step(self, worker: Worker) -> None:
         if self.lose_at is not None and self.round >= self.lose_at and worker.stage not in ("register", "claim"):
@@ -167,6 +185,19 @@ def check(whole: Whole, allowed: set[Status]) -> None:
         assert found.value.state is MachineState.GONE
 
 
+def check_restarted(whole: Whole) -> None:
+    """The first attempt was interrupted once, and the one that completed went on from its file."""
+    check(whole, {Status.COMPLETE})
+    execution = whole.life.execution(whole.execution_id)
+    last = [
+        worker for worker in whole.workers.values() if worker.agent.job and worker.agent.epoch.n == execution.epoch_n
+    ]
+    assert 1 <= execution.infrastructure_losses == execution.carried_n == execution.epoch_n - 1
+    assert [worker.given for worker in last] == [{"model.bin": "weights"}]
+    for datum in attempts.carried(execution, world=whole.life.world):
+        assert whole.life.world.metadata.get(keys.used_by(datum.id, execution.id))
+
+
 def enumerate_lives(allowed: set[Status], **story: Any) -> tuple[int, int]:
     scenario: Scenario[Whole] = Scenario(
         world=lambda plan: Whole(plan, **story), act=lambda whole: whole.drive(), redeliver=lambda whole: whole.drive()
@@ -193,6 +224,18 @@ def test_the_loss_of_a_machine_survives_any_single_fault():
     _, schedules = enumerate_lives({Status.COMPLETE}, lose_at_round=6)
 
     assert schedules > 50
+
+
+def test_an_interruption_survives_any_single_fault():
+    scenario: Scenario[Whole] = Scenario(
+        world=lambda plan: Whole(plan, interrupt_first=True),
+        act=lambda whole: whole.drive(),
+        redeliver=lambda whole: whole.drive(),
+    )
+
+    done = enumerate_faults(scenario, check_restarted)
+
+    assert done.schedules == 5 * done.effects
 
 
 EFFECTS_OF_A_RUN = 44
