@@ -66,6 +66,8 @@ docker: ## make a Docker engine answer (installs one when root on Debian or Ubun
 
 emulators: ## the AWS emulator and the other servers that tests start
 	@infra/setup/setup.sh emulators
+	@infra/setup/dynamodb_local.sh
+	@infra/setup/asl.sh
 
 sam: ## install what checks template.yaml and deploys it to AWS
 	@infra/setup/setup.sh sam
