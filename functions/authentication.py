@@ -11,7 +11,7 @@ from functions.messages import Head
 from lamplighter.contract.report import Proof
 from lamplighter.contract.wire import decode
 from lamplighter.errors import Invalid, NotAuthenticated
-from lamplighter.usecases import people, sessions
+from lamplighter.usecases import sessions
 from lamplighter.world import World
 
 Scheme = Literal["Public", "Token", "Join", "Session", "Job"]
@@ -60,6 +60,8 @@ def authenticate(scheme: Scheme, head: Head, origin: str, *, world: World) -> Ca
     if scheme == "Session":
         stored = sessions.machine_of(token, world=world)
         return AgentCall(world, origin, head.path, query, session=token, stored=stored)
+    from lamplighter.usecases import people  # a door for machines never asks who a person is
+
     return PersonCall(world, origin, head.path, query, principal=people.authenticate(token, world=world))
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from functions.messages import Head
 from lamplighter.contract.report import Proof
 from lamplighter.domain.machines import Machine
-from lamplighter.domain.projects import Principal
 from lamplighter.errors import Invalid
 from lamplighter.records import Stored
 from lamplighter.world import World
+
+if TYPE_CHECKING:
+    from lamplighter.domain.projects import Principal
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 

@@ -17,7 +17,7 @@ from functions.stores import SCHEME, ConfiguredStores, disk_stores
 from lamplighter.errors import NotFound
 from lamplighter.ports import Cloud, Json, Secrets
 from lamplighter.usecases import workflow_tasks
-from lamplighter.usecases.initialise import read_installation
+from lamplighter.usecases.installation import read_installation
 from lamplighter.world import Installation, World
 
 DEFINITIONS = Path(__file__).resolve().parent.parent / "state_machines"

@@ -12,7 +12,7 @@ from functions.ids import RisingClock, RisingIds
 from functions.later import Once, later
 from functions.stores import BuiltIn, ConfiguredStores, StoreRow
 from lamplighter.ports import Metadata, Purpose, Secrets, Store
-from lamplighter.usecases.initialise import read_installation
+from lamplighter.usecases.installation import read_installation
 from lamplighter.world import Installation, World
 
 CLOUD = "ec2"

@@ -14,7 +14,7 @@ from lamplighter.domain.capacity import Pool
 from lamplighter.intents import AuditRecord, Intent
 from lamplighter.ports import Record
 from lamplighter.records import find, walk
-from lamplighter.usecases.initialise import read_installation
+from lamplighter.usecases.installation import read_installation
 from lamplighter.usecases.sweep import SweepReport
 from lamplighter.world import World
 

@@ -10,26 +10,16 @@ from lamplighter import keys
 from lamplighter.domain.projects import Organisation, User
 from lamplighter.errors import Invalid
 from lamplighter.intents import record
-from lamplighter.ports import Metadata
-from lamplighter.records import again_on_conflict, find, need, new
+from lamplighter.records import again_on_conflict, need, new
 from lamplighter.usecases import credentials
 from lamplighter.usecases.access import SERVER
 from lamplighter.usecases.environments import checked_environment, rows_of_new_environment
+from lamplighter.usecases.installation import InstallationRow, read_installation
 from lamplighter.usecases.people import MAX_PASSWORD, rows_of_new_user
 from lamplighter.world import World
 
 ADMIN = "admin"
 ORGANISATION = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class InstallationRow:
-    """What an installation remembers of itself. `generation` rises when its metadata is restored from a backup."""
-
-    id: str
-    generation: int
-    organisation_id: str
-    admin_user_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +30,6 @@ class Initialised:
     admin_user_id: str
     generated_password: str | None
     created: bool
-
-
-def read_installation(metadata: Metadata) -> InstallationRow | None:
-    """The installation's own row, or None before `initialise`."""
-    found = find(metadata, InstallationRow, keys.INSTALLATION)
-    return found.value if found else None
 
 
 @again_on_conflict

@@ -9,7 +9,8 @@ from lamplighter import keys
 from lamplighter.errors import Forbidden, Invalid, NotFound
 from lamplighter.records import walk
 from lamplighter.usecases import environments, people
-from lamplighter.usecases.initialise import Initialised, InstallationRow, initialise, read_installation
+from lamplighter.usecases.initialise import Initialised, initialise
+from lamplighter.usecases.installation import InstallationRow, read_installation
 from lamplighter.world import World
 from tests.doubles import a_member, make_world
 from tests.faults import FaultMetadata, FaultPlan, Scenario, enumerate_faults
