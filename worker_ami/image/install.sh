@@ -100,6 +100,8 @@ nvidia() {
 }
 
 units() {
+    # A unit that is masked while it is enabled leaves its other names behind.
+    if [ -e /lib/systemd/system/ssh.service ]; then systemctl disable -q ssh.service ssh.socket; fi
     systemctl mask -q "${UNWANTED[@]}"
     systemctl enable -q "${UNITS[@]}"
 }
