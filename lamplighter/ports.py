@@ -91,7 +91,11 @@ class Page:
 
 
 class Metadata(Protocol):
-    """Small records with conditional writes. Reads see every write that was acknowledged before they began."""
+    """Small records with conditional writes. Reads see every write that was acknowledged before they began.
+
+    A read of several records (`get_many`, `query`) that meets a transaction may see some of its writes and not others, as in
+    DynamoDB ("read-committed" in its developer guide, "Transactions: how it works"): rely on what was read by its version.
+    """
 
     def get(self, key: Key) -> Record | None:
         """The record at `key`, or None."""

@@ -162,7 +162,9 @@ class DynamoDbMetadata:
         return self._connection.get_operation_kwargs(self._table, write.key.partition, write.key.sort, **how)
 
     def _read_batch(self, keys: list[items.Item]) -> items.Answer:
-        return _once("BatchGetItem", lambda: self._connection.batch_get_item(self._table, keys, consistent_read=True))
+        # PynamoDB takes keys of two attributes as mappings, although its signature says texts.
+        plain: Any = keys
+        return _once("BatchGetItem", lambda: self._connection.batch_get_item(self._table, plain, consistent_read=True))
 
     def _persist(
         self, operation: str, send: Callable[[], dict[str, Any]], *, repeatable: bool = True

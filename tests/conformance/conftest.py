@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lamplighter.ports import Metadata
-from tests.conformance.metadata_places import ADAPTERS, KEYS, REGION, moto_server, new_table
+from tests.conformance.metadata_places import KEYS, Table, moto_server
 from tests.emulators.dynamodb_local import DynamoDbLocal
 
-Tables = Callable[[str, str], Metadata]
+Tables = Callable[[str, str], Table]
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +34,24 @@ def aws_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def dynamodb_tables(request: pytest.FixtureRequest, aws_keys: None) -> Tables:
-    """Makes an adapter, by its name, on a fresh table of a server, by its name."""
+def dynamodb_tables(request: pytest.FixtureRequest, aws_keys: None, made_tables: dict[str, Table]) -> Iterator[Tables]:
+    """Gives an empty table with an adapter, by its name, on a server, by its name."""
+    given: list[Table] = []
 
-    def make(adapter: str, server: str) -> Metadata:
-        url: str = request.getfixturevalue({"DynamoDB Local": "dynamodb_local", "moto": "moto"}[server])
-        made: Metadata = ADAPTERS[adapter](new_table(url), region=REGION, endpoint_url=url)
-        return made
+    def give(adapter: str, server: str) -> Table:
+        name = f"{adapter} on {server}"
+        if name not in made_tables:
+            url = request.getfixturevalue({"DynamoDB Local": "dynamodb_local", "moto": "moto"}[server])
+            made_tables[name] = Table(adapter, url)
+        given.append(made_tables[name])
+        return given[-1]
 
-    return make
+    yield give
+    for table in given:
+        table.empty()
+
+
+@pytest.fixture(scope="session")
+def made_tables() -> dict[str, Table]:
+    """Each adapter's table on each server, once it was asked for."""
+    return {}

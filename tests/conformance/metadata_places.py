@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import boto3
 
 from adapters.metadata.dynamodb import DynamoDbMetadata
 from adapters.metadata.dynamodb_http import DynamoDbHttpMetadata
+from lamplighter.ports import Metadata
 from tests.e2e.ports import free_port
 
 REGION = "eu-west-1"
@@ -44,19 +45,21 @@ def moto_server(log: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def new_table(endpoint_url: str) -> str:
-    """The name of a fresh, empty table as template.yaml makes it."""
-    name = f"records-{uuid.uuid4().hex[:12]}"
-    client = boto3.session.Session().client(
-        "dynamodb",
-        endpoint_url=endpoint_url,
-        region_name=REGION,
-        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-    )
-    with closing(client):
-        client.create_table(
-            TableName=name,
+class Table:
+    """A table of one server, made as template.yaml makes it, and an adapter on it."""
+
+    def __init__(self, adapter: str, endpoint_url: str) -> None:
+        self.name = f"records-{uuid.uuid4().hex[:12]}"
+        self.url = endpoint_url
+        self._client: Any = boto3.session.Session().client(
+            "dynamodb",
+            endpoint_url=endpoint_url,
+            region_name=REGION,
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        )
+        self._client.create_table(
+            TableName=self.name,
             BillingMode="PAY_PER_REQUEST",
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
             AttributeDefinitions=[
@@ -64,7 +67,13 @@ def new_table(endpoint_url: str) -> str:
                 {"AttributeName": "sk", "AttributeType": "S"},
             ],
         )
-    return name
+        self.metadata: Metadata = ADAPTERS[adapter](self.name, region=REGION, endpoint_url=endpoint_url)
+
+    def empty(self) -> None:
+        """Remove every record: making a table and a client for each test takes longer than all tests."""
+        keys = {"ProjectionExpression": "pk, sk", "ConsistentRead": True}
+        while rows := self._client.scan(TableName=self.name, Limit=25, **keys)["Items"]:
+            self._client.batch_write_item(RequestItems={self.name: [{"DeleteRequest": {"Key": row}} for row in rows]})
 
 
 def _answers(port: int) -> bool:
