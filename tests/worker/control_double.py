@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -33,7 +34,7 @@ KINDS = (
     "finish",
     "farewell",
 )
-"""Every kind of message of the worker contract."""
+"""Every kind of message that an agent with a join token sends."""
 
 
 class Refusal(Exception):
@@ -60,6 +61,7 @@ class Execution:
     finish: report.Finish | None = None
     stop: report.StopReason | None = None
     watched: bool = True
+    notice: report.Notice = ""
     lease_seconds: int = 900
     heartbeat_seq: int = -1
     status_detail: list[Any] = field(default_factory=list)
@@ -107,7 +109,11 @@ class Control(ThreadingHTTPServer):
         self.heartbeat_seconds = 0.2
         self.deadman_seconds = 1800.0
         self.farewells: list[str] = []
+        self.notices: list[report.Notice] = []
         self.registrations: list[report.Register] = []
+        self.nonces: list[str] = []
+        self.proofs: list[report.Proof] = []
+        self.refuse_proofs: list[Refusal] = []
         self.on: dict[str, Callable[[], None]] = {}
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -169,6 +175,9 @@ class Control(ThreadingHTTPServer):
     # --- the contract ------------------------------------------------------------------------------------------------
 
     def answer(self, kind: str, parts: list[str], authorization: str, body: Any) -> Any:
+        if kind == "nonce":
+            self.nonces.append(f"nonce-{len(self.nonces)}")
+            return report.Nonce(self.nonces[-1])
         if kind == "register":
             return self._register(authorization, decode(report.Register, body))
         if authorization.removeprefix("Session ") not in self.sessions:
@@ -201,12 +210,25 @@ class Control(ThreadingHTTPServer):
         return self._orders(execution)
 
     def _register(self, authorization: str, body: report.Register) -> report.Registered:
-        if authorization != f"Join {self.join_token}":
+        machine_id = ""
+        if authorization.startswith("Proof "):
+            machine_id = self._proven(decode(report.Proof, json.loads(base64.b64decode(authorization[6:]))))
+        elif authorization != f"Join {self.join_token}":
             raise Refusal(401, "not_authenticated")
         self.registrations.append(body)
         session = str(uuid.uuid4())
         self.sessions.add(session)
-        return report.Registered(session, self.heartbeat_seconds, 0.1, self.deadman_seconds)
+        return report.Registered(session, self.heartbeat_seconds, 0.1, self.deadman_seconds, machine_id)
+
+    def _proven(self, proof: report.Proof) -> str:
+        """Whoever shows the newest nonce for the first time, once those in `refuse_proofs` have been refused."""
+        known = self.nonces[-1:] == [proof.nonce] and proof.nonce not in [p.nonce for p in self.proofs]
+        self.proofs.append(proof)
+        if self.refuse_proofs:
+            raise self.refuse_proofs.pop(0)
+        if not known:
+            raise Refusal(401, "not_authenticated")
+        return "machine-of-this-instance"
 
     def _lease(self, claim: report.Claim) -> report.Offer:
         known = self.leases.get(claim.claim_id)
@@ -225,6 +247,7 @@ class Control(ThreadingHTTPServer):
     def _heartbeat(self, execution: Execution, body: report.Heartbeat) -> None:
         if body.seq > execution.heartbeat_seq:
             execution.heartbeat_seq = body.seq
+            self.notices.append(body.notice)
             if not execution.phases or execution.phases[-1] != body.phase:
                 execution.phases.append(body.phase)
 
@@ -282,7 +305,13 @@ class Control(ThreadingHTTPServer):
         return report.Finished(body.outcome)
 
     def _orders(self, execution: Execution) -> report.Orders:
-        return report.Orders(execution.stop, execution.lease_seconds, self.heartbeat_seconds, watched=execution.watched)
+        return report.Orders(
+            execution.stop,
+            execution.lease_seconds,
+            self.heartbeat_seconds,
+            watched=execution.watched,
+            notice=execution.notice,
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):

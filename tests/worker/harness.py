@@ -27,15 +27,16 @@ class Agent:
         self.machine_id = f"machine-{directory.name}-{os.getpid()}-{control.server_port}"
         token = directory.with_name("join-token")
         token.write_text(control.join_token + "\n")
-        self._token = token
+        self.introduction = ["--machine-id", self.machine_id, "--join-token-file", str(token)]
+        self.variables: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "lamplighter_worker.main", "run"]
-        command += ["--control-url", self.control.url, "--machine-id", self.machine_id, "--dir", str(self.directory)]
-        command += ["--join-token-file", str(self._token), "--runtime", self.runtime, *more]
+        command += ["--control-url", self.control.url, "--dir", str(self.directory), "--runtime", self.runtime]
+        command += [*self.introduction, *more]
         path = os.pathsep.join([str(ROOT), str(ROOT / "worker_ami")])
-        environment = {**os.environ, "PYTHONPATH": path, "AGENT_SECRET": "must-not-be-seen"}
+        environment = {**os.environ, "PYTHONPATH": path, "AGENT_SECRET": "must-not-be-seen", **self.variables}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd="/")
         return self.process
