@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lamplighter.contract.report import Held, Inputs, Orders, Started
@@ -43,7 +43,7 @@ class House:
     supplies: Supplies
     heartbeat_seconds: float
     shutdown: threading.Event
-    notices: Notices = field(default_factory=Notices)
+    notices: Notices
 
 
 class Attempt:

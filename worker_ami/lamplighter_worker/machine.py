@@ -24,6 +24,7 @@ from lamplighter_worker.files import read_json, write_json
 from lamplighter_worker.heartbeat import Lease
 from lamplighter_worker.identity import Identity
 from lamplighter_worker.link import Link, backoff
+from lamplighter_worker.notices import Notices
 from lamplighter_worker.preparing import Supplies
 from lamplighter_worker.rundir import RunDirectory, found_below
 from lamplighter_worker.runtimes import Runtime, Spec
@@ -51,8 +52,9 @@ class Options:
 class Machine:
     """The agent of one machine. All that must survive it is in its directory."""
 
-    def __init__(self, options: Options, runtime: Runtime, shutdown: threading.Event) -> None:
+    def __init__(self, options: Options, runtime: Runtime, shutdown: threading.Event, notices: Notices) -> None:
         self._options = options
+        self._notices = notices
         self._directory = options.directory
         self._runtime = runtime
         self._shutdown = shutdown
@@ -145,6 +147,8 @@ class Machine:
 
     def _work(self) -> str:
         while True:
+            if self._notices.notice:
+                raise _Over(f"the cloud gave notice: {self._notices.notice}")
             sent_at = boottime()
             try:
                 offer = self._ask("lease/", Claim(self._claim_id()), Offer)
@@ -168,11 +172,11 @@ class Machine:
         registered = self._registered
         seconds = registered.heartbeat_seconds if registered is not None else 20.0
         supplies = Supplies(self._directory / "cache", self._options.cache_mib, self._options.networks)
-        identity = (self._machine_id, self._link, self._runtime, supplies, seconds, self._shutdown)
+        identity = (self._machine_id, self._link, self._runtime, supplies, seconds, self._shutdown, self._notices)
         result = Attempt(run, House(*identity), lease).go()
         tell(f"execution {run.state.job.execution_id}: {result}")
         if result == "left":
-            raise _Over("shutdown")
+            raise _Over(self._notices.notice or "shutdown")
         # In this order: without the directory the old claim would be asked for again and answered with a lease that is over.
         write_json(self._directory / "claim.json", {"claim_id": str(uuid.uuid4())})
         run.remove()
@@ -195,14 +199,16 @@ class Machine:
             return self._link.post(path, body, answer, authorization=authorization, until=self._is_over, wait=wait)
         except (Unavailable, Throttled) as e:
             why = "no contact for too long" if self._registered else "not let in for too long"
-            raise _Over("shutdown" if self._shutdown.is_set() else f"{why}: {e}") from e
+            told = "shutdown" if self._shutdown.is_set() else self._notices.notice
+            raise _Over(told or f"{why}: {e}") from e
 
     def _is_over(self) -> bool:
         """Whether it waits in vain: for a word, or, before it has a session, to be let in, however much is said."""
         limit, since = self._options.idle_power_off_seconds, self._began
         if self._registered is not None:
             limit, since = (limit and self._registered.deadman_seconds), self._link.last_contact
-        return self._shutdown.is_set() or (limit > 0 and boottime() - since >= limit)
+        ends = self._shutdown.is_set() or self._notices.interrupted
+        return ends or (limit > 0 and boottime() - since >= limit)
 
 
 class _Over(Exception):

@@ -15,6 +15,7 @@ from lamplighter.errors import LamplighterError
 from lamplighter_worker.identity import Ec2Instance, Identity, JoinToken
 from lamplighter_worker.machine import SESSION, Machine, Options, tell
 from lamplighter_worker.metadata_service import MetadataService
+from lamplighter_worker.notices import Notices, SpotWatch
 from lamplighter_worker.runtimes import MachineFault
 from lamplighter_worker.runtimes.choose import choose_runtime
 
@@ -63,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
             idle_power_off_seconds=given.idle_power_off_seconds,
             contact_file=given.contact_file,
         )
-        reason = Machine(options, choose_runtime(given.runtime, directory / SESSION), shutdown).live()
+        notices = Notices()
+        _watch(given, notices)
+        reason = Machine(options, choose_runtime(given.runtime, directory / SESSION), shutdown, notices).live()
     except (LamplighterError, MachineFault, OSError) as e:
         tell(f"the agent cannot go on: {e}")
         return 1
@@ -99,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--installation", metavar="ID", help="with ec2: the installation that this machine's proofs are good for"
+    )
+    run.add_argument(
+        "--spot-watch",
+        choices=("auto", "ec2", "none"),
+        default="auto",
+        help="ec2: ask the metadata service whether EC2 takes this machine back, and wind up in time; auto (default): as"
+        " --identity says",
     )
     run.add_argument(
         "--runtime",
@@ -147,6 +157,12 @@ def _check_identity(parser: argparse.ArgumentParser, given: argparse.Namespace) 
                 parser.error(f"--identity {identity} needs {name}")
             if identity != given.identity and value:
                 parser.error(f"{name} has no meaning with --identity {given.identity}")
+
+
+def _watch(given: argparse.Namespace, notices: Notices) -> None:
+    """Listens to this machine's cloud from now on, where there is one to listen to."""
+    if given.spot_watch == "ec2" or (given.spot_watch == "auto" and given.identity == "ec2"):
+        SpotWatch(MetadataService.from_environment(), notices.hear).start()
 
 
 def _identity(given: argparse.Namespace) -> Identity:

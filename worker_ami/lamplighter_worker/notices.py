@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 
 from lamplighter.contract.report import Notice
@@ -34,7 +35,8 @@ _REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
 class Notices:
     """The gravest notice so far. Heard from the machine itself and from the control plane, in several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget_seconds: float = BUDGET_SECONDS) -> None:
+        self._budget = budget_seconds
         self._lock = threading.Lock()
         self._notice: Notice = ""
         self._interrupted_at: float | None = None
@@ -58,28 +60,24 @@ class Notices:
     @property
     def over_at(self) -> float | None:
         """When all must have been told, by `boottime`; None while no interruption is announced."""
-        return None if self._interrupted_at is None else self._interrupted_at + BUDGET_SECONDS
+        return None if self._interrupted_at is None else self._interrupted_at + self._budget
 
 
 class SpotWatch:
-    """A thread that asks an EC2 machine's metadata service every few seconds, until an interruption is announced."""
+    """A thread that asks an EC2 machine's metadata service every few seconds, until an interruption is announced or the process
+    ends.
+    """
 
     def __init__(self, service: MetadataService, heard: Callable[[Notice], None]) -> None:
         self._service = service
         self._heard = heard
-        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spot-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
     def _run(self) -> None:
-        while not self._over.is_set():
+        while True:
             try:
                 if self._announces(_INTERRUPTION, "action"):
                     self._heard("interruption")
@@ -88,7 +86,7 @@ class SpotWatch:
                     self._heard("rebalance")
             except Unavailable:
                 pass  # the service is asked again soon, and the control plane is the second source
-            self._over.wait(LOOK_EVERY_SECONDS)
+            time.sleep(LOOK_EVERY_SECONDS)
 
     def _announces(self, path: str, field: str) -> bool:
         text = self._service.get(path)
