@@ -67,7 +67,13 @@ class Table:
                 {"AttributeName": "sk", "AttributeType": "S"},
             ],
         )
-        self.metadata: Metadata = ADAPTERS[adapter](self.name, region=REGION, endpoint_url=endpoint_url)
+        self._adapter = adapter
+        self.metadata = self.open()
+
+    def open(self) -> Metadata:
+        """A fresh adapter on this table, as in a process that has just started."""
+        made: Metadata = ADAPTERS[self._adapter](self.name, region=REGION, endpoint_url=self.url)
+        return made
 
     def empty(self) -> None:
         """Remove every record: making a table and a client for each test takes longer than all tests."""

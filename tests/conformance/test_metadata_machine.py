@@ -1,20 +1,22 @@
-"""Random histories: the SQLite adapter must answer as the strict double does, step by step."""
+"""Random histories: every adapter must answer as the strict double does, step by step."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from adapters.metadata.memory import MemoryMetadata
 from adapters.metadata.sqlite import SqliteMetadata
 from lamplighter.errors import Conflict
 from lamplighter.ports import ABSENT, ANY, Check, Delete, Key, Metadata, Put, Record, Write
+from tests.conformance.metadata_places import ADAPTERS, Table
 
 PARTITIONS = st.sampled_from(["p", "q"])
 SORTS = st.sampled_from(["a", "a/", "a/1", "a\x00", "b", "é", "\ud7ff", "\ue000", "😀", "\U0010ffff"])
@@ -35,19 +37,47 @@ CHANGES = st.lists(
 BOUNDS = st.none() | SORTS
 
 
+class Place(Protocol):
+    """Where the adapter under test keeps its records."""
+
+    def open(self) -> Metadata:
+        """The adapter, as a process that has just started sees it."""
+
+    def empty(self) -> None:
+        """Remove every record."""
+
+
+class SqlitePlace:
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.opened: list[SqliteMetadata] = []
+
+    def open(self) -> Metadata:
+        self._close()
+        self.opened.append(SqliteMetadata(Path(self.folder.name) / "metadata.db"))
+        return self.opened[-1]
+
+    def empty(self) -> None:
+        self._close()
+        self.folder.cleanup()
+
+    def _close(self) -> None:
+        while self.opened:
+            self.opened.pop().close()
+
+
 class TwoStores(RuleBasedStateMachine):
     """Each rule asks both and compares the answers, failures included."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.double = MemoryMetadata()
-        self.sqlite = SqliteMetadata(Path(self.folder.name) / "metadata.db")
+        self.place = place
+        self.real = place.open()
         self.versions: dict[Key, int] = {}
 
     def teardown(self) -> None:
-        self.sqlite.close()
-        self.folder.cleanup()
+        self.place.empty()
 
     @rule(changes=CHANGES, value=VALUES)
     def transact(self, changes: list[tuple[Key, str, str]], value: dict[str, Any]) -> None:
@@ -98,12 +128,11 @@ class TwoStores(RuleBasedStateMachine):
     @precondition(lambda self: self.versions)
     @rule()
     def reopen(self) -> None:
-        self.sqlite.close()
-        self.sqlite = SqliteMetadata(Path(self.folder.name) / "metadata.db")
+        self.real = self.place.open()
 
     @invariant()
     def the_versions_are_those_that_the_history_gives(self) -> None:
-        for metadata in (self.double, self.sqlite):
+        for metadata in (self.double, self.real):
             found = metadata.get_many(list(self.versions))
             assert {key: record.version for key, record in found.items()} == self.versions
 
@@ -123,7 +152,7 @@ class TwoStores(RuleBasedStateMachine):
 
     def both(self, ask: Callable[[Metadata], object]) -> object:
         answers: list[object] = []
-        for metadata in (self.double, self.sqlite):
+        for metadata in (self.double, self.real):
             try:
                 answers.append(ask(metadata))
             except Conflict:
@@ -132,7 +161,18 @@ class TwoStores(RuleBasedStateMachine):
         return answers[0]
 
 
-TestTwoStores = TwoStores.TestCase
-TestTwoStores.settings = settings(
-    derandomize=True, deadline=None, max_examples=25, stateful_step_count=25, database=None
-)
+def compare(open_place: Callable[[], Place], examples: int) -> None:
+    how = settings(derandomize=True, deadline=None, max_examples=examples, stateful_step_count=25, database=None)
+    run_state_machine_as_test(lambda: TwoStores(open_place()), settings=how)
+
+
+def test_sqlite_answers_as_the_double_does() -> None:
+    compare(SqlitePlace, examples=25)
+
+
+@pytest.mark.parametrize("server", ["DynamoDB Local", "moto"])
+@pytest.mark.parametrize("adapter", list(ADAPTERS))
+def test_dynamodb_answers_as_the_double_does(dynamodb_tables: Callable[..., Table], adapter: str, server: str) -> None:
+    table = dynamodb_tables(adapter, server)
+
+    compare(lambda: table, examples=10)
