@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -92,6 +94,7 @@ class Ministack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self._ready():
@@ -112,6 +115,9 @@ class Ministack:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # Functions end by themselves when the emulator has, unless one is busy.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
     def __enter__(self) -> Ministack:
         return self.start()

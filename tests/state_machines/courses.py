@@ -86,6 +86,11 @@ class Play:
         self._place.pass_time(seconds, step=step)
         self._done(f"{seconds} s")
 
+    def watch(self, seconds: int, *, every: int) -> None:
+        """Let time pass, and look so often which tasks were called."""
+        for _ in range(0, seconds, every):
+            self.pass_time(every)
+
     def course(self) -> Course:
         return self._place.course(self._definition, self._name, self._steps)
 

@@ -156,7 +156,7 @@ def an_execution_is_settled_at_the_eighth_try(play: Play) -> None:
     play.tasks.failures["settle_execution"] = [RuntimeError("a fault of ours")] * 7
     play.start()
     play.answer("begin_execution")
-    play.pass_time(130)
+    play.watch(130, every=10)
 
 
 @plot("execution", {})
@@ -209,7 +209,8 @@ def a_machine_has_the_whole_limit_for_each_try(play: Play) -> None:
 def a_machine_uses_up_its_tries_to_launch(play: Play) -> None:
     play.tasks.failures["launch_machine"] = [Unavailable("away")] * 11
     play.start()
-    play.pass_time(200)
+    play.pass_time(180)
+    play.pass_time(1)
 
 
 @plot("machine", MACHINE)
@@ -233,7 +234,7 @@ def a_machine_is_not_gone_yet(play: Play) -> None:
     play.tasks.failures["put_out_machine"] = [NotYet("stopping")] * 12
     play.start()
     play.fail("launch_machine", "LaunchRefused")
-    play.pass_time(200)
+    play.watch(200, every=10)
 
 
 @plot("machine", MACHINE)
@@ -243,7 +244,7 @@ def a_machine_is_put_out_over_many_kinds_of_trouble(play: Play) -> None:
     play.tasks.failures["settle_machine"] = [Conflict("again"), KeyError("a fault of ours")]
     play.start()
     play.fail("launch_machine", "LaunchRefused")
-    play.pass_time(60)
+    play.watch(60, every=4)
 
 
 @plot("machine", MACHINE)
