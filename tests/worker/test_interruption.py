@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from lamplighter_worker.heartbeat import Lease
-from lamplighter_worker.link import Link
 from lamplighter_worker.metadata_service import MetadataService
 from lamplighter_worker.notices import TELLING_SECONDS, Notices, SpotWatch
 from lamplighter_worker.rundir import RunDirectory
@@ -18,12 +17,13 @@ from lamplighter_worker.situation import Situation
 from lamplighter_worker.stopping import Ending
 from lamplighter_worker.telling import Teller
 
-from lamplighter.contract.report import Claim, Notice, Offer, Register, Registered
+from lamplighter.contract.report import Notice
 from tests.docker import ensure_docker
 from tests.worker.control_double import Control
 from tests.worker.harness import Agent
 from tests.worker.metadata_double import Metadata
 from tests.worker.test_docker import containers
+from tests.worker.test_pace import leased
 
 INTERRUPTION = "/latest/meta-data/spot/instance-action"
 REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
@@ -168,12 +168,7 @@ def test_notices_only_grow_graver_and_the_time_counts_from_the_first_interruptio
 
 def test_what_cannot_be_uploaded_in_time_is_cut_and_said(control: Control, tmp_path: Path) -> None:
     control.offer("true")
-    link = Link(control.url)
-    hello = Register("machine", "1", "process", "host", 1, 1, 1)
-    join = f"Join {control.join_token}"
-    link.session = link.post("register/", hello, Registered, authorization=lambda: join).session
-    job = link.post("lease/", Claim("claim"), Offer).job
-    assert job is not None
+    link, job = leased(control)
     run = RunDirectory.create(tmp_path / "runs", job, "claim")
     run.update(ending=Ending("complete", "", 0), phase="ended")
     notices = Notices(budget_seconds=TELLING_SECONDS + 3)
