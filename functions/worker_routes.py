@@ -172,6 +172,6 @@ def set_status_detail(call: JobCall, execution_id: str, message: StatusDetail) -
     tag="job",
     query=("inputs",),
 )
-def request_inputs(call: JobCall, execution_id: str, inputs: list[str]) -> tuple[FetchableInput, ...]:
+def request_inputs(call: JobCall, execution_id: str, inputs: list[str]) -> list[FetchableInput]:
     found = job_calls.request_inputs(execution_id, call.job_token, inputs, world=call.world)
-    return tuple(decode(FetchableInput, item) for item in found)
+    return [decode(FetchableInput, item) for item in found]
