@@ -192,7 +192,22 @@ def test_a_start_that_is_repeated_while_it_runs_is_the_same_start(emulated_step_
         theatre.client.start_execution(stateMachineArn=arn, name="e1", input='{"a":1}')
 
 
-def waiting() -> dict[str, Any]:
+def test_a_limit_that_is_an_expression_ends_a_wait_in_real_time_too(aws: Ministack, stack: dict[str, str]) -> None:
+    client = aws.client("stepfunctions")
+    definition = waiting(TimeoutSeconds="{% $states.input.seconds %}")
+    text = json.dumps(definition).replace("${TasksFunctionArn}", "lamps")
+    arn = client.create_state_machine(name="limited", definition=text, roleArn=ROLE)["stateMachineArn"]
+    execution = client.start_execution(stateMachineArn=arn, input='{"seconds": 1}')["executionArn"]
+
+    def ended() -> Any:
+        found = client.describe_execution(executionArn=execution)
+        return None if found["status"] == "RUNNING" else found
+
+    found = until(ended, "the execution has ended")
+    assert (found["status"], found["error"]) == ("FAILED", "States.Timeout")
+
+
+def waiting(**fields: Any) -> dict[str, Any]:
     """A state machine that waits for one answer."""
     payload = {"task": "begin", "task_token": "{% $states.context.Task.Token %}"}
     state = {
@@ -200,6 +215,7 @@ def waiting() -> dict[str, Any]:
         "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
         "Arguments": {"FunctionName": "${TasksFunctionArn}", "Payload": payload},
         "End": True,
+        **fields,
     }
     return {"QueryLanguage": "JSONata", "StartAt": "Begin", "States": {"Begin": state}}
 
