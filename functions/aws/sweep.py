@@ -10,10 +10,21 @@ from dataclasses import asdict
 from typing import Any
 
 from functions.aws.wiring import sandbox_world
+from lamplighter.usecases.gauges import Gauges, read_gauges
 from lamplighter.usecases.sweep import SweepReport, sweep
 from lamplighter.world import World
 
 NAMESPACE = "Lamplighter"
+
+METRICS = {
+    "faults": "Count",
+    "machines": "Count",
+    "milliseconds": "Milliseconds",
+    "orphans": "Count",
+    "outbox_seconds": "Seconds",
+    "parked": "Count",
+}
+"""Those that an alarm watches, with their units. CloudWatch bills each by the month, so the others stay in the log's line."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,21 +36,22 @@ def make_handler(world: Callable[[], World]) -> Callable[[Mapping[str, Any], Any
         known = world()
         begun = time.monotonic()
         report = sweep(world=known)
-        print(json.dumps(_line(report, known.installation.id, time.monotonic() - begun)), flush=True)
+        gauges = read_gauges(world=known)
+        print(json.dumps(_line(report, gauges, known.installation.id, time.monotonic() - begun)), flush=True)
 
     return handle
 
 
-def _line(report: SweepReport, installation: str, seconds: float) -> dict[str, Any]:
+def _line(report: SweepReport, gauges: Gauges, installation: str, seconds: float) -> dict[str, Any]:
     """One line that is the log's record of the sweep, and by the embedded metric format CloudWatch's counters too.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
     """
-    found = asdict(report)
+    found = {**asdict(report), **asdict(gauges)}
     counters = {name: int(value) for name, value in found.items() if isinstance(value, int)}
     counters |= {"faults": len(report.faults), "milliseconds": round(seconds * 1000)}
-    units = [{"Name": name, "Unit": "Milliseconds" if name == "milliseconds" else "Count"} for name in sorted(counters)]
-    directive = {"Namespace": NAMESPACE, "Dimensions": [["installation"]], "Metrics": units}
+    metrics = [{"Name": name, "Unit": unit} for name, unit in METRICS.items()]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [["installation"]], "Metrics": metrics}
     about = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": [directive]}
     return {"_aws": about, "message": "sweep", "installation": installation, **counters, "because": list(report.faults)}
 
