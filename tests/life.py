@@ -76,12 +76,13 @@ class Life:
         cloud: Any = None,
         store: Callable[[Store], Store] = lambda store: store,
         clock: SteppingClock | None = None,
+        cloud_name: str = "local",
         **environment: Any,
     ) -> None:
         self.clock = clock or SteppingClock()
         self.cloud = cloud or MemoryCloud(self.clock)
         self.store = MemoryStore()
-        parts: dict[str, Any] = {"now": self.clock, "clouds": {"local": self.cloud}}
+        parts: dict[str, Any] = {"now": self.clock, "clouds": {cloud_name: self.cloud}}
         parts["stores"] = MemoryStores({"default": store(self.store)})
         if metadata is not None:
             parts["metadata"] = metadata
@@ -89,7 +90,7 @@ class Life:
         world.secrets.put("installation/join-key", "test")
         self.world: World = world
         self.open(world.metadata)
-        first = {"slug": "local", "name": "This server", "cloud": "local", "max_machines": 2} | environment
+        first = {"slug": "local", "name": "This server", "cloud": cloud_name, "max_machines": 2} | environment
         made = initialise(admin_password="secret", environment=first, world=self.world)
         self.principal = Principal(made.admin_user_id, "admin", made.organisation_id, "admin")
         self.project = create_project(self.principal, "digits", world=self.world)

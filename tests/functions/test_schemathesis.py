@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import threading
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -21,8 +16,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from functions import openapi
-from functions.asgi import Application
 from tests.functions.conftest import House
+from tests.functions.serving import serving
 
 EXAMPLES = 8
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -37,29 +32,13 @@ PATHS = sorted(
 )
 
 
-@contextlib.contextmanager
-def serving(application: Application) -> Iterator[str]:
-    """The application behind a real socket; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.mark.parametrize("group", range(4))
 def test_no_request_that_the_description_allows_breaks_the_server(house: House, group: int) -> None:
     project = house.project()["id"]
     known = {"project_id": project, "reference": house.execution(project)["id"], "environment": "local"}
     headers = {"Authorization": f"Token {house.admin.token}"}
 
-    with serving(house.application) as address:
+    with socket.create_server(("127.0.0.1", 0)) as listener, serving(house.application, listener) as address:
         schema = schemathesis.openapi.from_dict(openapi.document())
         schema.config.update(base_url=address)
         for path, method in PATHS[group::4]:

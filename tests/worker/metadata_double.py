@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.sts_double import REGION, ROLE, Caller
+
+ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
+
+
+def told_to(caller: Caller) -> dict[str, str]:
+    """What the metadata service of this instance holds."""
+    keys = caller.credentials
+    credentials = {
+        "Code": "Success",
+        "Type": "AWS-HMAC",
+        "AccessKeyId": keys.access_key_id,
+        "SecretAccessKey": keys.secret_access_key,
+        "Token": keys.session_token,
+        "Expiration": "2030-01-01T00:00:00Z",
+    }
+    return {
+        "/latest/meta-data/instance-id": caller.user_id.rpartition(":")[2],
+        "/latest/meta-data/placement/region": REGION,
+        ROLE_PATH: ROLE,
+        f"{ROLE_PATH}{ROLE}": json.dumps(credentials),
+    }
 
 
 class Metadata(ThreadingHTTPServer):

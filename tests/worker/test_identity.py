@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from lamplighter.contract import ec2_proof
 from lamplighter.contract.report import Proof
-from tests.sts_double import INSTANCE, REGION, Sts, instance
+from tests.sts_double import REGION, ROLE, Sts, instance
 from tests.worker.control_double import Control, Refusal
 from tests.worker.harness import Agent
-from tests.worker.metadata_double import Metadata
+from tests.worker.metadata_double import ROLE_PATH, Metadata, told_to
 
 INSTALLATION = "01234567-89ab-7cde-8f01-23456789abcd"
-ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
-
-
-def metadata_of(cloud_id: str = INSTANCE) -> dict[str, str]:
-    """What the metadata service of such an instance holds."""
-    keys = instance(cloud_id).credentials
-    credentials = {
-        "Code": "Success",
-        "Type": "AWS-HMAC",
-        "AccessKeyId": keys.access_key_id,
-        "SecretAccessKey": keys.secret_access_key,
-        "Token": keys.session_token,
-        "Expiration": "2030-01-01T00:00:00Z",
-    }
-    return {
-        "/latest/meta-data/instance-id": cloud_id,
-        "/latest/meta-data/placement/region": REGION,
-        ROLE_PATH: "lamplighter-worker",
-        f"{ROLE_PATH}lamplighter-worker": json.dumps(credentials),
-    }
 
 
 @pytest.fixture
 def metadata() -> Iterator[Metadata]:
-    running = Metadata(metadata_of())
+    running = Metadata(told_to(instance()))
     yield running
     running.shutdown()
     running.server_close()
@@ -162,7 +141,7 @@ def test_a_session_that_another_instance_left_is_not_taken_up(
     machine.until(lambda: control.seen["lease"] > 0, "a claim")
     machine.kill()
     control.drain = True
-    metadata.values.update(metadata_of("i-fedcba9876543210f"))
+    metadata.values.update(told_to(instance("i-fedcba9876543210f")))
 
     machine.start()
 
@@ -174,9 +153,9 @@ def test_a_session_that_another_instance_left_is_not_taken_up(
     ("path", "value"),
     [
         (ROLE_PATH, None),
-        (f"{ROLE_PATH}lamplighter-worker", None),
-        (f"{ROLE_PATH}lamplighter-worker", '{"Code": "AssumeRoleUnauthorizedAccess"}'),
-        (f"{ROLE_PATH}lamplighter-worker", '{"SecretAccessKey": "half a sec'),
+        (f"{ROLE_PATH}{ROLE}", None),
+        (f"{ROLE_PATH}{ROLE}", '{"Code": "AssumeRoleUnauthorizedAccess"}'),
+        (f"{ROLE_PATH}{ROLE}", '{"SecretAccessKey": "half a sec'),
         ("/latest/meta-data/placement/region", None),
     ],
 )
