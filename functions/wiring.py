@@ -68,10 +68,10 @@ def wire(
     local = adapter("stores", "local_disk")(
         settings.state / "store",
         base_url=url,
-        signing_key=bytes.fromhex(_own_key(secrets, OBJECTS_KEY)),
+        signing_key=bytes.fromhex(own_key(secrets, OBJECTS_KEY)),
         clock=clock,
     )
-    _own_key(secrets, JOIN_KEY)
+    own_key(secrets, JOIN_KEY)
     stores = disk_stores(metadata, secrets, local)
     known = read_installation(metadata)
     worlds: list[World] = []
@@ -121,7 +121,7 @@ def _blueprints() -> Any:
     return adapter("blueprints", "valohai")(input_schemes=DEFAULT_SCHEMES | {SCHEME})
 
 
-def _own_key(secrets: Secrets, name: str) -> str:
+def own_key(secrets: Secrets, name: str) -> str:
     """A key of this installation, made up at the first start."""
     try:
         return secrets.get(name)

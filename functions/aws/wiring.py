@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from adapters.catalogue import adapter
@@ -49,10 +49,13 @@ def make_metadata(settings: Settings, name: MetadataAdapter = "dynamodb") -> Met
     return made
 
 
-def make_world(settings: Settings, metadata: Metadata) -> World:
-    """Everything over this metadata. Reads the installation's own row; raises what the metadata raises."""
+def make_world(settings: Settings, metadata: Metadata, credentials: Callable[[], Any] | None = None) -> World:
+    """Everything over this metadata. Reads the installation's own row; raises what the metadata raises.
+
+    `credentials` are an operator's own; a function has those of its role in the environment.
+    """
     known = read_installation(metadata)
-    secrets = later(lambda: make_secrets(settings))
+    secrets = later(lambda: make_secrets(settings, credentials))
     return World(
         installation=Installation(
             id=settings.need("installation"),
@@ -63,6 +66,8 @@ def make_world(settings: Settings, metadata: Metadata) -> World:
             max_upload_bytes=MAX_UPLOAD_BYTES,
             live_logs=False,
             worker_url=settings.worker_url,
+            max_machines=settings.max_machines,
+            daily_budget_usd=settings.daily_budget_usd,
         ),
         metadata=metadata,
         stores=make_stores(settings, metadata, secrets),
@@ -77,10 +82,11 @@ def make_world(settings: Settings, metadata: Metadata) -> World:
     )
 
 
-def make_secrets(settings: Settings) -> Secrets:
+def make_secrets(settings: Settings, credentials: Callable[[], Any] | None = None) -> Secrets:
     """The stack's parameters."""
+    own = {"credentials": credentials} if credentials else {}
     made: Secrets = adapter("secrets", "parameter_store")(
-        settings.need("secrets_prefix"), region=settings.region or None
+        settings.need("secrets_prefix"), region=settings.region or None, **own
     )
     return made
 

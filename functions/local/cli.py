@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from functions.settings import default_state, read_settings
 from functions.version import VERSION
@@ -23,6 +24,20 @@ examples:
   lamplighter store default local                     and on this server's own disk again
 
 All commands work on the same state folder: --state DIR, or LAMPLIGHTER_STATE, or ~/.local/share/lamplighter.
+
+an installation on AWS, with your own AWS credentials:
+  lamplighter --stack ml init --environment cpu --instance-type t3.medium
+  lamplighter --stack ml doctor                       whether everything of the stack is there
+  lamplighter --stack ml --region eu-north-1 user add ada
+  lamplighter --stack ml environment add gpu 'options.instance_types=["g5.xlarge"]' max_machines=4
+
+With --stack, every command but `up` works on that stack: user, token, environment, store, registry.
+"""
+
+_INIT_EXAMPLES = """\
+examples:
+  lamplighter --stack ml init
+  lamplighter --stack ml init --environment cpu --instance-type t3.medium --instance-type t3a.medium --purchase spot
 """
 
 _UP_EXAMPLES = """\
@@ -75,9 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lamplighter {VERSION}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--state", metavar="DIR", help="the folder that holds everything of one server")
+    parser.add_argument("--stack", metavar="NAME", help="the CloudFormation stack of an installation on AWS")
+    parser.add_argument("--region", help="the region of the stack (that of your AWS profile)")
     parser.set_defaults(state=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_up(commands, common)
+    _add_init(commands)
     _add_people(commands, common)
     _add_offers(commands, common)
     doctor = commands.add_parser("doctor", parents=[common], help="look at what this machine has and lacks")
@@ -203,13 +221,52 @@ def _command(
     def run(parsed: argparse.Namespace) -> int:
         from functions.local import commands  # loads the use cases: not needed to print help
 
-        settings = read_settings(
-            {"state": parsed.state}, {k: v for k, v in os.environ.items() if k == "LAMPLIGHTER_STATE"}
-        )
-        return commands.run(function, settings, parsed)
+        return commands.run(function, _opened(parsed), parsed)
 
     parser.set_defaults(run=run)
     return parser
+
+
+def _opened(parsed: argparse.Namespace) -> Any:
+    from functions.local import commands
+
+    if parsed.stack:
+        from functions.aws import operator  # loads boto3
+
+        return operator.opened(parsed.stack, parsed.region)
+    known = {name: value for name, value in os.environ.items() if name == "LAMPLIGHTER_STATE"}
+    return commands.opened(read_settings({"state": parsed.state}, known))
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = _described(
+        commands.add_parser("init", help="begin with a stack on AWS: its administrator and first environment"),
+        "Make the administrator of a stack, whose password is shown this once, and its first environment. Repeatable.",
+        _INIT_EXAMPLES,
+    )
+    init.add_argument("--environment", metavar="SLUG", help="the name of the first kind of machine on offer")
+    init.add_argument("--instance-type", action="append", metavar="TYPE", help="an acceptable type; may be repeated")
+    init.add_argument(
+        "--purchase", choices=("spot", "on_demand", "spot_then_on_demand"), default="spot", help="how it is paid (spot)"
+    )
+    init.add_argument("--max-machines", type=int, help="how many of them may live at once (2)")
+    init.add_argument(
+        "--password-stdin", action="store_true", help="read the administrator's password from standard input"
+    )
+    init.set_defaults(run=_init)
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    if not parsed.stack:
+        raise Invalid(
+            {"stack": ["Give the stack: lamplighter --stack NAME init. One server needs no init: lamplighter up"]}
+        )
+    if bool(parsed.environment) != bool(parsed.instance_type):
+        raise Invalid({"environment": ["Give --environment and --instance-type together, or neither."]})
+    from functions.aws.operator import init  # loads boto3
+
+    parsed.admin_password = sys.stdin.readline().rstrip("\n") if parsed.password_stdin else None
+    return init(parsed.stack, parsed.region, parsed)
 
 
 def _password_option(parser: argparse.ArgumentParser) -> None:
@@ -219,12 +276,20 @@ def _password_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(parsed: argparse.Namespace) -> int:
+    if parsed.stack:
+        raise Invalid(
+            {"stack": ["A stack runs by itself: `lamplighter up` starts a server on this machine, without --stack."]}
+        )
     from functions.local.up import up  # loads the server
 
     return up(read_settings(vars(parsed), os.environ))
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
+    if parsed.stack:
+        from functions.aws import doctor as of_stack  # loads boto3
+
+        return of_stack.doctor(parsed.stack, parsed.region)
     from functions.local.doctor import doctor
 
     return doctor(read_settings(vars(parsed), os.environ))

@@ -1,4 +1,4 @@
-"""What the command line does to a state folder, beside a running server or without one."""
+"""What the command line does to an installation: a state folder, beside a running server or without one, or a stack."""
 
 from __future__ import annotations
 
@@ -7,84 +7,106 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from datetime import timedelta
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from functions.local.state import initialised, read_holder
 from functions.settings import Settings
-from functions.stores import StoreRow, add_store, prove_store, set_default
+from functions.stores import ConfiguredStores, StoreRow, add_store, prove_store, set_default
 from functions.wiring import Wired, wire
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import User
 from lamplighter.errors import Invalid, NotFound
-from lamplighter.ports import Store
+from lamplighter.ports import Metadata, Purpose, Store
 from lamplighter.usecases import environments, people, registries
 from lamplighter.usecases.access import organisation_of
+from lamplighter.world import World
 
 STORE_SECRET = "LAMPLIGHTER_STORE_SECRET_KEY"  # noqa: S105 - the name of a variable
 
 MAX_TOKEN_DAYS = 36_500
 
 
-def run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
-    """Do one command; the exit code. Raises `NotFound` for a folder on which no server has ever started."""
+class Installed(Protocol):
+    """An installation as the commands reach it, wherever it runs."""
+
+    @property
+    def world(self) -> World: ...
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+    @property
+    def stores(self) -> ConfiguredStores: ...
+
+
+def run(name: str, place: AbstractContextManager[Installed], arguments: argparse.Namespace) -> int:
+    """Do one command; the exit code. Raises what opening the place raises."""
+    with place as installed:
+        _COMMANDS[name](installed, arguments)
+    return 0
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Wired]:
+    """One server's state. Raises `NotFound` for a folder on which no server has ever started."""
     if not initialised(settings.state):
         raise NotFound(
             f"There is no server's state in {settings.state}: start one with `lamplighter up`, or give --state."
         )
     wired = wire(settings, str(read_holder(settings.state).get("url") or "http://127.0.0.1:8000"))
     try:
-        _COMMANDS[name](wired, arguments)
+        yield wired
     finally:
         wired.metadata.close()
-    return 0
 
 
-def _user_add(wired: Wired, given: argparse.Namespace) -> None:
+def _user_add(place: Installed, given: argparse.Namespace) -> None:
     password = _password(given)
-    user = people.create_user(None, given.username, password, role=given.role, email=given.email, world=wired.world)
+    user = people.create_user(None, given.username, password, role=given.role, email=given.email, world=place.world)
     print(f"{user.username} ({user.role}) may log in.")
 
 
-def _user_list(wired: Wired, _: argparse.Namespace) -> None:
-    users = people.list_users(None, world=wired.world)
+def _user_list(place: Installed, _: argparse.Namespace) -> None:
+    users = people.list_users(None, world=place.world)
     _table(
         ("username", "role", "enabled", "email", "since"),
         ((u.username, u.role, "yes" if u.enabled else "no", u.email, f"{u.ctime:%Y-%m-%d}") for u in users),
     )
 
 
-def _user_password(wired: Wired, given: argparse.Namespace) -> None:
-    user = _user(wired, given.username)
-    people.set_password(None, user.id, _password(given), world=wired.world)
+def _user_password(place: Installed, given: argparse.Namespace) -> None:
+    user = _user(place, given.username)
+    people.set_password(None, user.id, _password(given), world=place.world)
     print(f"{user.username} has another password. Tokens stay valid: see `lamplighter token list {user.username}`.")
 
 
-def _user_disable(wired: Wired, given: argparse.Namespace) -> None:
-    people.set_enabled(None, _user(wired, given.username).id, False, world=wired.world)
+def _user_disable(place: Installed, given: argparse.Namespace) -> None:
+    people.set_enabled(None, _user(place, given.username).id, False, world=place.world)
     print(f"{given.username} is kept out, with all tokens.")
 
 
-def _user_enable(wired: Wired, given: argparse.Namespace) -> None:
-    people.set_enabled(None, _user(wired, given.username).id, True, world=wired.world)
+def _user_enable(place: Installed, given: argparse.Namespace) -> None:
+    people.set_enabled(None, _user(place, given.username).id, True, world=place.world)
     print(f"{given.username} may log in again.")
 
 
-def _token_create(wired: Wired, given: argparse.Namespace) -> None:
+def _token_create(place: Installed, given: argparse.Namespace) -> None:
     if given.days is not None and not 1 <= given.days <= MAX_TOKEN_DAYS:
         raise Invalid({"days": [f"A token lives from 1 to {MAX_TOKEN_DAYS} days, or for ever without --days."]})
-    until = wired.world.now() + timedelta(days=given.days) if given.days is not None else None
-    user = _user(wired, given.username)
-    _, text = people.create_token(user.id, given.name, expires_at=until, world=wired.world)
+    until = place.world.now() + timedelta(days=given.days) if given.days is not None else None
+    user = _user(place, given.username)
+    _, text = people.create_token(user.id, given.name, expires_at=until, world=place.world)
     print(text)
     print("This is shown only now. Use it as: Authorization: Token <token>", file=sys.stderr)
 
 
-def _token_list(wired: Wired, given: argparse.Namespace) -> None:
-    tokens = people.list_tokens(_user(wired, given.username).id, world=wired.world)
-    now = wired.world.now()
+def _token_list(place: Installed, given: argparse.Namespace) -> None:
+    tokens = people.list_tokens(_user(place, given.username).id, world=place.world)
+    now = place.world.now()
     rows = [
         (
             t.hint + "...",
@@ -98,14 +120,14 @@ def _token_list(wired: Wired, given: argparse.Namespace) -> None:
     _table(("token", "name", "state", "expires", "id"), rows)
 
 
-def _token_revoke(wired: Wired, given: argparse.Namespace) -> None:
-    token = people.revoke_token(None, given.token.removesuffix("..."), world=wired.world)
+def _token_revoke(place: Installed, given: argparse.Namespace) -> None:
+    token = people.revoke_token(None, given.token.removesuffix("..."), world=place.world)
     print(f"The token {token.hint}... ({token.name}) is revoked.")
 
 
-def _environment_list(wired: Wired, _: argparse.Namespace) -> None:
-    found = environments.list_environments(None, world=wired.world)
-    waiting = environments.unfinished_counts([e.id for e in found], world=wired.world)
+def _environment_list(place: Installed, _: argparse.Namespace) -> None:
+    found = environments.list_environments(None, world=place.world)
+    waiting = environments.unfinished_counts([e.id for e in found], world=place.world)
     rows = [
         (
             e.slug,
@@ -122,31 +144,36 @@ def _environment_list(wired: Wired, _: argparse.Namespace) -> None:
     _table(("slug", "name", "cloud", "enabled", "machines", "idle s", "unfinished", "options"), rows)
 
 
-def _environment_set(wired: Wired, given: argparse.Namespace) -> None:
-    current = environments.get_environment(None, given.slug, world=wired.world)
+def _environment_set(place: Installed, given: argparse.Namespace) -> None:
+    current = environments.get_environment(None, given.slug, world=place.world)
     changes = _environment_fields(given.fields, current.options)
-    changed = environments.update_environment(None, given.slug, changes, world=wired.world)
+    changed = environments.update_environment(None, given.slug, changes, world=place.world)
     print(f"{changed.slug}: {', '.join(f'{name}={changes[name]}' for name in sorted(changes))}")
 
 
-def _environment_add(wired: Wired, given: argparse.Namespace) -> None:
-    wanted = {"name": given.slug, "cloud": "local", **_environment_fields(given.fields, {}), "slug": given.slug}
-    made = environments.create_environment(None, wanted, world=wired.world)
+def _environment_add(place: Installed, given: argparse.Namespace) -> None:
+    wanted = {
+        "name": given.slug,
+        "cloud": next(iter(place.world.clouds)),
+        **_environment_fields(given.fields, {}),
+        "slug": given.slug,
+    }
+    made = environments.create_environment(None, wanted, world=place.world)
     print(f"{made.slug} is on offer: {made.name}, cloud {made.cloud}, at most {made.max_machines} machines.")
 
 
-def _store_list(wired: Wired, _: argparse.Namespace) -> None:
-    default = wired.stores.home("outputs")
+def _store_list(place: Installed, _: argparse.Namespace) -> None:
+    default = place.stores.home("outputs")
     _table(
         ("name", "type", "default", "where"),
         (
-            (r.name, r.type, "yes" if r.name == default else "", wired.stores.uri(r.name, ""))
-            for r in wired.stores.rows()
+            (r.name, r.type, "yes" if r.name == default else "", place.stores.uri(r.name, ""))
+            for r in place.stores.rows()
         ),
     )
 
 
-def _store_add(wired: Wired, given: argparse.Namespace) -> None:
+def _store_add(place: Installed, given: argparse.Namespace) -> None:
     options: dict[str, Any] = {"bucket": given.bucket}
     options |= {k: v for k in ("prefix", "endpoint_url", "region") if (v := getattr(given, k))}
     options |= {"conditional_writes": False} if given.no_conditional_writes else {}
@@ -156,41 +183,43 @@ def _store_add(wired: Wired, given: argparse.Namespace) -> None:
         credentials = {"access_key_id": given.access_key_id, "secret_access_key": secret}
     row = StoreRow(given.name, "s3", options, default=given.default)
     prove: Callable[[Store], None] = _nothing if given.no_check else prove_store
-    made = add_store(wired.metadata, wired.world.secrets, row, credentials, prove=prove, built_in=wired.stores.built_in)
-    print(f"{made.name} is a store now: {wired.stores.uri(made.name, '')}" + (", the default" if made.default else ""))
+    made = add_store(place.metadata, place.world.secrets, row, credentials, prove=prove, built_in=place.stores.built_in)
+    print(f"{made.name} is a store now: {place.stores.uri(made.name, '')}" + (", the default" if made.default else ""))
 
 
 def _nothing(_: Store) -> None:
     """What is looked at when nobody wants a look."""
 
 
-def _store_default(wired: Wired, given: argparse.Namespace) -> None:
-    set_default(wired.metadata, given.name, built_in=wired.stores.built_in)
-    print(f"Uploaded code, logs and outputs go to {given.name} from now on; what lies elsewhere stays there.")
+def _store_default(place: Installed, given: argparse.Namespace) -> None:
+    set_default(place.metadata, given.name, built_in=place.stores.built_in)
+    goes: dict[Purpose, str] = {"code": "uploaded code", "logs": "logs", "outputs": "outputs"}
+    moved = [text for purpose, text in goes.items() if place.stores.home(purpose) == given.name]
+    print(f"{', '.join(moved).capitalize()}: to {given.name} from now on; what lies elsewhere stays there.")
 
 
-def _registry_list(wired: Wired, _: argparse.Namespace) -> None:
-    found = registries.list_registries(_organisation(wired), world=wired.world)
+def _registry_list(place: Installed, _: argparse.Namespace) -> None:
+    found = registries.list_registries(_organisation(place), world=place.world)
     _table(("address", "username"), ((r.address, r.username) for r in found))
 
 
-def _registry_add(wired: Wired, given: argparse.Namespace) -> None:
+def _registry_add(place: Installed, given: argparse.Namespace) -> None:
     password = _password(given)
-    made = registries.set_registry(_organisation(wired), given.address, given.username, password, world=wired.world)
+    made = registries.set_registry(_organisation(place), given.address, given.username, password, world=place.world)
     print(f"Images of {made.address} are pulled as {made.username} from now on.")
 
 
-def _registry_remove(wired: Wired, given: argparse.Namespace) -> None:
-    registries.remove_registry(_organisation(wired), given.address, world=wired.world)
+def _registry_remove(place: Installed, given: argparse.Namespace) -> None:
+    registries.remove_registry(_organisation(place), given.address, world=place.world)
     print(f"The credentials for {given.address} are forgotten.")
 
 
-def _organisation(wired: Wired) -> str:
-    return organisation_of(None, world=wired.world)
+def _organisation(place: Installed) -> str:
+    return organisation_of(None, world=place.world)
 
 
-def _user(wired: Wired, username: str) -> User:
-    for user in people.list_users(None, world=wired.world):
+def _user(place: Installed, username: str) -> User:
+    for user in people.list_users(None, world=place.world):
         if user.username.casefold() == username.casefold():
             return user
     raise NotFound(f"There is no user {username}: see `lamplighter user list`.")
@@ -244,7 +273,7 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-_COMMANDS: Mapping[str, Callable[[Wired, argparse.Namespace], None]] = {
+_COMMANDS: Mapping[str, Callable[[Installed, argparse.Namespace], None]] = {
     "user_add": _user_add,
     "user_list": _user_list,
     "user_password": _user_password,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,13 +42,18 @@ class Finding:
 
 def doctor(settings: Settings) -> int:
     """Print every finding; 1 when something needed is missing, else 0."""
-    findings = list(examine(settings))
+    return tell(examine(settings), "A server can run here.")
+
+
+def tell(findings: Iterable[Finding], all_well: str) -> int:
+    """Print every finding as it is made; 1 when something needed is missing, else 0."""
+    missing = 0
     for found in findings:
-        print(f"{found.grade:<8} {found.thing:<14} {found.detail}")
+        missing += found.grade == "missing"
+        print(f"{found.grade:<8} {found.thing:<14} {found.detail}", flush=True)
         if found.advice:
             print(f"{'':<23} -> {found.advice}")
-    missing = sum(f.grade == "missing" for f in findings)
-    print(f"{missing} needed things are missing." if missing else "A server can run here.")
+    print(f"{missing} needed things are missing." if missing else all_well)
     return 1 if missing else 0
 
 

@@ -33,8 +33,8 @@ class Initialised:
 
 
 @again_on_conflict
-def initialise(*, admin_password: str | None, environment: Mapping[str, Any], world: World) -> Initialised:
-    """Make the organisation "default", the user "admin" and the first environment, all at once or not at all.
+def initialise(*, admin_password: str | None, environment: Mapping[str, Any] | None, world: World) -> Initialised:
+    """Make the organisation "default", the user "admin" and the first environment if one is given, all at once or not at all.
 
     `environment` holds fields of `Environment` as for `create_environment`. Called again it changes nothing, except that an
     `admin_password` which is not the administrator's becomes it. Raises `Invalid`.
@@ -49,7 +49,7 @@ def initialise(*, admin_password: str | None, environment: Mapping[str, Any], wo
     return _create(admin_password, environment, world)
 
 
-def _create(admin_password: str | None, environment: Mapping[str, Any], world: World) -> Initialised:
+def _create(admin_password: str | None, environment: Mapping[str, Any] | None, world: World) -> Initialised:
     password = admin_password if admin_password is not None else credentials.new_password()
     organisation = Organisation(world.new_id(), ORGANISATION, world.now())
     admin = User(
@@ -60,14 +60,14 @@ def _create(admin_password: str | None, environment: Mapping[str, Any], world: W
         ctime=world.now(),
         password=credentials.hash_password(password),
     )
-    first = checked_environment(environment, organisation.id, world=world)
+    first = checked_environment(environment, organisation.id, world=world) if environment is not None else None
     installation = InstallationRow(world.installation.id, world.installation.generation, organisation.id, admin.id)
     world.metadata.transact(
         [
             new(keys.INSTALLATION, installation),
             new(keys.organisation(organisation.id), organisation),
             *rows_of_new_user(admin),
-            *rows_of_new_environment(first),
+            *(rows_of_new_environment(first) if first else ()),
             record(world, organisation.id, SERVER, "installation.initialise", installation.id),
         ]
     )
