@@ -24,14 +24,19 @@ class Code:
     def modules(self, function: Function) -> list[str]:
         """Every module that the function may ever load, parents included, sorted. Raises `Unbuildable`."""
         found: set[str] = set()
-        for start in (function.entry, *function.adapters):
-            if start not in self._graph.modules:
-                raise Unbuildable(f"there is no module {start}: infra/bundling/plan.py names it")
-            found |= {start} | self._graph.find_upstream_modules(start)
+        for name in (function.entry, *function.by_name):
+            for start in self._meant(name):
+                found |= {start} | self._graph.find_upstream_modules(start)
         for module in list(found):
             parts = module.split(".")
             found |= {".".join(parts[:n]) for n in range(1, len(parts))}
         return sorted(found)
+
+    def _meant(self, name: str) -> set[str]:
+        package = name.removesuffix(".*")
+        if package not in self._graph.modules:
+            raise Unbuildable(f"there is no module {package}: infra/bundling/plan.py names it")
+        return {package} if package == name else self._graph.find_descendants(package)
 
     def files(self, function: Function) -> dict[str, Path]:
         """Where each file of the bundle lies now, by its path in the bundle."""

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A Lambda function: its entry module, adapters that it finds by name only, folders beside the code, its layers."""
+    """A Lambda function: its entry module, modules that it finds by name only, folders beside the code, its layers.
+
+    A name that ends with `.*` means every module of that package.
+    """
 
     entry: str
-    adapters: tuple[str, ...]
+    by_name: tuple[str, ...]
     folders: tuple[str, ...] = ()
     layers: tuple[str, ...] = ("sdk",)
 
@@ -34,7 +37,7 @@ _FLOWS = "adapters.workflow.step_functions"
 FUNCTIONS: Mapping[str, Function] = {
     "api": Function(
         "functions.aws.api",
-        (*_HOT, "adapters.githosts.bare_git", "adapters.blueprints.valohai"),
+        (*_HOT, "adapters.githosts.bare_git", "adapters.blueprints.valohai", "functions.routes.*", "functions.openapi"),
         folders=("web",),
         layers=("sdk", "doors"),
     ),
