@@ -26,7 +26,7 @@ Handler = Callable[[dict[str, Any]], Answer]
 LONGEST_WAIT = 99_999_999
 """Seconds that a task may take when its state does not say."""
 
-PATIENCE = 30
+PATIENCE = 60
 """Real seconds within which the executions come to rest after held time was moved."""
 
 _execution: contextvars.ContextVar[str] = contextvars.ContextVar("execution")

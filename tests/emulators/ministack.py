@@ -132,6 +132,10 @@ class Ministack:
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": KEY, "region_name": REGION}
         return boto3.session.Session().client(service, **{"endpoint_url": self.url, **keys, **how})
 
+    def api_url(self, api_id: str) -> str:
+        """Where the stage `$default` of an HTTP API answers, for whoever cannot resolve the API's own name."""
+        return f"{self.url}/_aws/execute-api/{api_id}/$default"
+
     def pass_time(self, seconds: int, *, step: int = 1) -> None:
         """With held time: let it pass in steps of so many seconds, each ended when all executions wait or have ended.
 
