@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,10 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0, or 1 after one line per fault."""
     parser = argparse.ArgumentParser("lamplighter-settings", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("/"), help="where the machine's files begin (/)")
-    root: Path = parser.parse_args(arguments).root
+    parser.add_argument("--arm", metavar="COMMAND", help="is run when the limits of time are written")
+    given = parser.parse_args(arguments)
+    root: Path = given.root
     faults: list[str] = []
     told = _read(root / TOLD, faults)
     _write_limits(root, told, faults)
+    if given.arm:
+        subprocess.run([given.arm], check=False)
     options = _options(told, faults)
     if faults:
         for fault in faults:
