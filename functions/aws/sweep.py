@@ -19,7 +19,6 @@ NAMESPACE = "Lamplighter"
 METRICS = {
     "faults": "Count",
     "machines": "Count",
-    "milliseconds": "Milliseconds",
     "orphans": "Count",
     "outbox_seconds": "Seconds",
     "parked": "Count",
