@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from lamplighter.errors import Throttled, Unavailable
+from lamplighter.waiting import jittered
 
 T = TypeVar("T")
 
@@ -87,10 +87,5 @@ def persist(
         except Unavailable:
             if last or not repeatable:
                 raise
-        pause(_jitter() * FIRST_WAIT_SECONDS * 2**past)
+        pause(jittered(FIRST_WAIT_SECONDS * 2**past))
     raise AssertionError("the last try returns or raises")
-
-
-def _jitter() -> float:
-    """Between 0 and 1. `random` would be one more module to load before the first answer."""
-    return int.from_bytes(os.urandom(4), "big") / 2**32

@@ -12,6 +12,7 @@ from adapters.aws.patience import TRIES
 from adapters.metadata.dynamodb_http import DynamoDbHttpMetadata
 from lamplighter.errors import Conflict, Throttled, Unavailable
 from lamplighter.ports import ABSENT, ANY, Check, Delete, Key, Metadata, Put, Record, Write
+from lamplighter.records import again_on_conflict
 from tests.conformance.dynamodb_between import (
     BROKEN,
     DENIED,
@@ -308,6 +309,24 @@ def test_many_threads_share_one_adapter(metadata: Metadata) -> None:
         found = list(pool.map(write_and_read, range(32)))
 
     assert found == [Record(Key("p", f"{n}"), 1, {"n": n}) for n in range(32)]
+
+
+def test_nobody_of_many_who_submit_to_one_project_at_once_gives_up(table: Table) -> None:
+    counter = Key("project#1", "counter#execution")
+
+    @again_on_conflict
+    def submit(by: int) -> int:
+        last = table.metadata.get(counter)
+        number = last.value["last"] + 1 if last else 1
+        entries = [Put(Key("project#1#executions", f"{number:010d}"), {"by": by}, ABSENT)]
+        entries += [Put(Key(f"execution#{by}", f"{number}#{n}"), {"text": "x" * 300}, ABSENT) for n in range(8)]
+        table.metadata.transact([Put(counter, {"last": number}, last.version if last else ABSENT), *entries])
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [n for some in pool.map(lambda by: [submit(by) for _ in range(20)], range(8)) for n in some]
+
+    assert sorted(numbers) == list(range(1, 161))
 
 
 def _item(sort: str, version: int) -> dict[str, Any]:
