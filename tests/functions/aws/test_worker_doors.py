@@ -87,7 +87,9 @@ STORY: tuple[tuple[str, str, Any, str], ...] = (
     ("POST", "lease/", {"claim_id": "c3"}, "Session {session}"),
 )
 
-SECRETS = re.compile(rb"ml[a-z]_[A-Za-z0-9_-]{43}|signature=[0-9a-f]{32}|under request [0-9a-f-]+|\"request_id\":\"[^\"]+\"")
+SECRETS = re.compile(
+    rb"ml[a-z]_[A-Za-z0-9_-]{43}|signature=[0-9a-f]{32}|under request [0-9a-f-]+|\"request_id\":\"[^\"]+\""
+)
 
 
 class Side:
