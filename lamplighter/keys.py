@@ -13,6 +13,7 @@ from lamplighter.contract.wire import format_time
 from lamplighter.ports import Key
 
 INSTALLATION = Key("installation", "installation")
+SWEEP = Key("sweep", "memory")
 ENVIRONMENTS = "environments"
 ORGANISATIONS = "organisations"
 STORES = "stores"
@@ -186,6 +187,16 @@ def environment_slug(slug: str) -> Key:
 def capacity(environment_id: str) -> Key:
     """The count of machines that are not gone; every launch and every end changes it in its own transaction."""
     return Key(f"environment#{environment_id}", "capacity")
+
+
+def installation_capacity() -> Key:
+    """The same count over all environments."""
+    return Key("installation", "capacity")
+
+
+def spending(day: str) -> Key:
+    """What machines that ended on this day (UTC, 2026-01-31) have cost on it."""
+    return Key(f"spending#{day}", "spending")
 
 
 def machine(machine_id: str) -> Key:

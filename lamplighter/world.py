@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from lamplighter.ports import Blueprints, Clock, Cloud, GitHost, Identity, Metadata, NewId, Secrets, Stores, Workflow
 
@@ -19,7 +20,8 @@ class Installation:
     `generation` is the first half of every epoch. `url` is the address clients use, without a trailing slash. `up_since` is when
     this control plane began to listen (Unix seconds): no machine is fenced for a silence that began while we were away.
     `live_logs` asks every agent for a batch each second or two, which costs nothing on one server. `worker_url` is where
-    agents call, if that is not `url`.
+    agents call, if that is not `url`. `max_machines` caps the machines of all environments together, 0 for none;
+    `daily_budget_usd` is what machines may cost from one midnight UTC to the next before no more are started.
     """
 
     id: str
@@ -33,6 +35,8 @@ class Installation:
     max_upload_bytes: int = 1000 * 1024 * 1024
     live_logs: bool = True
     worker_url: str = ""
+    max_machines: int = 0
+    daily_budget_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from lamplighter.domain.machines import Machine, MachineState
 
 LONGEST_PAUSE = timedelta(minutes=5)
+"""Without capacity, and after machines that never registered: the pauses double from one second up to this."""
+
+QUOTA_PAUSE = timedelta(minutes=10)
+"""After a quota of the account: it is raised by people, or freed by machines that end."""
+
+REFUSED_PAUSE = timedelta(hours=1)
+"""After a refusal of what was asked for: only a corrected environment helps, which ends the pause, or corrected rights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +24,14 @@ class Pool:
     """The machines of an environment as one count, changed by every reservation and every end in its own transaction.
 
     `failures` counts launches in a row that never registered; after each, nothing is launched before `not_before`.
+    `last_code` is the code of the cloud's last refusal, if it was one.
     """
 
     count: int = 0
     failures: int = 0
     not_before: datetime | None = None
     last_failure: str = ""
+    last_code: str = ""
 
     def with_one_more(self) -> Pool:
         """A machine is reserved."""
@@ -29,15 +39,24 @@ class Pool:
 
     def without(self, machine: Machine, why: str, now: datetime) -> Pool:
         """A machine is gone. One that never registered makes the pool pause, each time for longer."""
-        left = replace(self, count=max(0, self.count - 1))
+        left = self.with_one_less()
         if machine.registered_at:
             return left.forgiven()
-        pause = min(timedelta(seconds=2.0 ** min(self.failures, 10)), LONGEST_PAUSE)
-        return replace(left, failures=self.failures + 1, not_before=now + pause, last_failure=why)
+        code = machine.launch_failure
+        not_before = now + self._pause_after(code)
+        return replace(left, failures=self.failures + 1, not_before=not_before, last_failure=why, last_code=code)
+
+    def with_one_less(self) -> Pool:
+        """A machine is gone."""
+        return replace(self, count=max(0, self.count - 1))
+
+    def _pause_after(self, code: str) -> timedelta:
+        growing = min(timedelta(seconds=2.0 ** min(self.failures, 10)), LONGEST_PAUSE)
+        return {"quota_reached": QUOTA_PAUSE, "launch_refused": REFUSED_PAUSE}.get(code, growing)
 
     def forgiven(self) -> Pool:
         """What failed before says nothing of the next launch: one succeeded, or the environment was changed."""
-        return replace(self, failures=0, not_before=None, last_failure="")
+        return replace(self, failures=0, not_before=None, last_failure="", last_code="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +74,15 @@ class Launch:
     count: int
 
 
+HoldCode = Literal["", "launch_failed", "installation_full", "budget_spent"]
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Start none; `because` is told to whoever waits, `failing` says that launches are the trouble."""
+    """Start none; `because` is told to whoever waits, `code` names the trouble where it is not the environment's own limit."""
 
     because: str
-    failing: bool = False
+    code: HoldCode = ""
 
 
 Action = Launch | Hold
@@ -81,8 +103,17 @@ def plan(queued: int, machines: Sequence[Machine], policy: Policy, pool: Pool, n
     if pool.not_before and pool.not_before > now:
         seconds = (pool.not_before - now).total_seconds()
         because = f"{pool.failures} launches in a row failed, last: {pool.last_failure}; next try in {seconds:.0f} s"
-        return Hold(because, failing=True)
+        sooner = ", or as soon as the environment is corrected" if pool.last_code == "launch_refused" else ""
+        return Hold(because + sooner, "launch_failed")
     room = policy.max_machines - len(alive)
     if room <= 0:
         return Hold(f"all {policy.max_machines} machines of this environment are in use")
     return Launch(min(wanted, room))
+
+
+def within_cap(action: Launch, max_machines: int, whole: Pool) -> Action:
+    """As many of these as the cap of the whole installation leaves room for."""
+    room = max_machines - whole.count
+    if room <= 0:
+        return Hold(f"all {max_machines} machines that this installation may have are in use", "installation_full")
+    return Launch(min(action.count, room))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -28,9 +29,10 @@ class MachineState(StrEnum):
 class Machine:
     """A ledger row that is written before the cloud is asked. `id` doubles as its launch token.
 
-    `options` are the environment's at that moment, so that a repeated launch asks for the very same machine. `cloud_id` is the
-    cloud's own id, known once it has answered. A machine with a `notice` is given no new job. `proven_at` is the time in the
-    nonce of the last proof that it registered with: no older one counts.
+    `options`, GPU and price are the environment's at that moment, so that a repeated launch asks for the very same machine.
+    `cloud_id` is the cloud's own id, known once it has answered; `launch_failure` the code of the error with which it refused to
+    start the machine. A machine with a `notice` is given no new job. `proven_at` is the time in the nonce of the last proof
+    that it registered with: no older one counts.
     """
 
     id: str
@@ -40,8 +42,11 @@ class Machine:
     cloud: str
     requested_at: datetime
     options: Mapping[str, Any] = field(default_factory=dict)
+    gpu_spec: str = ""
+    per_hour_price_usd: Decimal = Decimal("0")
     state: MachineState = MachineState.REQUESTED
     cloud_id: str = ""
+    launch_failure: str = ""
     notice: Notice = ""
     runtime: str = ""
     runtime_detail: str = ""

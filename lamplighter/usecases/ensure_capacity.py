@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from lamplighter import keys
-from lamplighter.domain.capacity import Action, Launch, Policy, Pool, plan
+from lamplighter.domain.budget import over_budget
+from lamplighter.domain.capacity import Action, Launch, Policy, Pool, plan, within_cap
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.machines import Machine
-from lamplighter.errors import Conflict
 from lamplighter.intents import intend, record
-from lamplighter.records import find, find_many, need, new, walk
+from lamplighter.records import again_on_conflict, find, need, new
+from lamplighter.usecases.fleet import installation_pool, machines_of, spent_today
 from lamplighter.world import World
 
 
-def machines_of(environment_id: str, *, world: World) -> list[Machine]:
-    """Those that are not gone."""
-    ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment_id))]
-    return [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
-
-
+@again_on_conflict
 def ensure_capacity(environment_id: str, *, world: World) -> Action | None:
     """Decide from the facts of now, and reserve. Late, lost or repeated calls ask for nothing twice."""
     environment = find(world.metadata, Environment, keys.environment(environment_id))
@@ -40,13 +36,28 @@ def decide(environment: Environment, *, world: World) -> Action:
     queued = len(world.metadata.query(keys.queue(environment.id), limit=most).records)
     pool = find(world.metadata, Pool, keys.capacity(environment.id))
     policy = Policy(environment.enabled, environment.max_machines)
-    return plan(queued, machines, policy, pool.value if pool else Pool(), world.now())
+    action = plan(queued, machines, policy, pool.value if pool else Pool(), world.now())
+    return _within_the_whole(action, world) if isinstance(action, Launch) else action
+
+
+def _within_the_whole(action: Launch, world: World) -> Action:
+    """The bounds of the installation, which are only looked at when a machine is to be started."""
+    whole = world.installation
+    if whole.daily_budget_usd is not None:
+        hold = over_budget(whole.daily_budget_usd, spent_today(world=world), world.now())
+        if hold:
+            return hold
+    if not whole.max_machines:
+        return action
+    return within_cap(action, whole.max_machines, installation_pool(world=world).value)
 
 
 def _reserve(environment: Environment, world: World) -> bool:
-    """One machine, unless the cap is reached or another writer counts at this moment (who will have seen the same need)."""
+    """One machine, unless a cap is reached. Raises `Conflict` when another writer counts at this moment: decide anew."""
     pool = need(world.metadata, Pool, keys.capacity(environment.id), "the environment's pool")
-    if pool.value.count >= environment.max_machines:
+    whole = installation_pool(world=world)
+    full = 0 < world.installation.max_machines <= whole.value.count
+    if full or pool.value.count >= environment.max_machines:
         return False
     machine = Machine(
         id=world.new_id(),
@@ -56,17 +67,17 @@ def _reserve(environment: Environment, world: World) -> bool:
         cloud=environment.cloud,
         requested_at=world.now(),
         options=environment.options,
+        gpu_spec=environment.gpu_spec,
+        per_hour_price_usd=environment.per_hour_price_usd,
     )
-    try:
-        world.metadata.transact(
-            [
-                pool.becomes(pool.value.with_one_more()),
-                new(keys.machine(machine.id), machine),
-                new(keys.live_machine(environment.id, machine.id), {"machine_id": machine.id}),
-                intend(world, "start_machine", machine_id=machine.id),
-                record(world, environment.organisation_id, "lamplighter", "machine.request", machine.id),
-            ]
-        )
-    except Conflict:
-        return False
+    world.metadata.transact(
+        [
+            pool.becomes(pool.value.with_one_more()),
+            whole.becomes(whole.value.with_one_more()),
+            new(keys.machine(machine.id), machine),
+            new(keys.live_machine(environment.id, machine.id), {"machine_id": machine.id}),
+            intend(world, "start_machine", machine_id=machine.id),
+            record(world, environment.organisation_id, "lamplighter", "machine.request", machine.id),
+        ]
+    )
     return True

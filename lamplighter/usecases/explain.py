@@ -14,12 +14,19 @@ from lamplighter.domain.machines import MachineState
 from lamplighter.domain.projects import Principal
 from lamplighter.records import find
 from lamplighter.usecases.browse import own_execution
-from lamplighter.usecases.ensure_capacity import decide, machines_of
+from lamplighter.usecases.ensure_capacity import decide
+from lamplighter.usecases.fleet import machines_of
 from lamplighter.usecases.queueing import queue_key
 from lamplighter.world import World
 
 AHEAD_COUNTED = 100
 """Whoever has more before them need not know how many: every look at a waiting execution counts them anew."""
+
+_UNBLOCK = {
+    "launch_failed": "It is tried again by itself; see the server's log.",
+    "installation_full": "Wait for a machine of any environment to go out, or raise the installation's cap.",
+    "budget_spent": "It starts by itself after midnight UTC, or raise the installation's daily budget.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +120,8 @@ def _machines(environment: Environment, world: World) -> list[Reason]:
             Reason("booting", text, numbers, f"It starts when one has booted (limit {environment.boot_seconds} s).")
         ]
     action = decide(environment, world=world)
-    if isinstance(action, Hold) and action.failing:
-        return [Reason("launch_failed", action.because, numbers, "It is tried again by itself; see the server's log.")]
+    if isinstance(action, Hold) and action.code:
+        return [Reason(action.code, action.because, numbers, _UNBLOCK[action.code])]
     if isinstance(action, Launch):
         return [
             Reason("launching", f"a machine is about to be requested for {environment.name}", numbers, "Nothing to do.")

@@ -16,6 +16,7 @@ from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, LaunchRequest, Put, Write
 from lamplighter.records import Stored, again_on_conflict, find, need, walk
 from lamplighter.usecases.finish_execution import lose_attempt
+from lamplighter.usecases.fleet import installation_pool, settled_cost
 from lamplighter.usecases.lease_job import retirement
 from lamplighter.usecases.sessions import digest
 from lamplighter.world import World
@@ -34,7 +35,18 @@ def launch_machine(machine_id: str, token: str, *, world: World) -> None:
     if not cloud:
         because = f"environment {machine.environment_slug} names the cloud {machine.cloud!r}, which is not configured"
         raise LaunchRefused(because)
-    request = LaunchRequest(
+    try:
+        launched = cloud.launch(launch_request(machine, world=world))
+    except (NoCapacity, LaunchRefused) as error:
+        # Whoever waits is told this; the state machine only knows the error's name.
+        _retire(machine.id, f"{error.code}: {error}"[:500], world, launch_failure=error.code)
+        raise
+    know_cloud_id(machine.id, launched.cloud_id, world=world)
+
+
+def launch_request(machine: Machine, *, world: World) -> LaunchRequest:
+    """What the cloud is asked for: the same in every try, whatever has changed meanwhile."""
+    return LaunchRequest(
         launch_token=machine.id,
         machine_id=machine.id,
         installation=world.installation.id,
@@ -42,14 +54,9 @@ def launch_machine(machine_id: str, token: str, *, world: World) -> None:
         control_url=world.installation.worker_url or world.installation.url,
         join_token=join_token(machine.id, world=world),
         options=machine.options,
+        requested_at=machine.requested_at,
+        gpu_spec=machine.gpu_spec,
     )
-    try:
-        launched = cloud.launch(request)
-    except (NoCapacity, LaunchRefused) as error:
-        # Whoever waits is told this; the state machine only knows the error's name.
-        _retire(machine.id, f"{error.code}: {error}"[:500], world)
-        raise
-    know_cloud_id(machine.id, launched.cloud_id, world=world)
 
 
 @again_on_conflict
@@ -114,12 +121,13 @@ def put_out_and_settle(machine_id: str, reason: str, *, world: World) -> None:
 
 
 @again_on_conflict
-def _retire(machine_id: str, reason: str, world: World) -> Machine:
+def _retire(machine_id: str, reason: str, world: World, *, launch_failure: str = "") -> Machine:
     stored = need(world.metadata, Machine, keys.machine(machine_id), f"machine {machine_id}")
     if stored.value.state in (MachineState.DRAINING, MachineState.GONE):
         return stored.value
-    world.metadata.transact(retirement(stored, reason, world))
-    return stored.value.retired(reason)
+    failed = replace(stored.value, launch_failure=launch_failure)
+    world.metadata.transact(retirement(Stored(stored.key, stored.version, failed), reason, world))
+    return failed.retired(reason)
 
 
 @again_on_conflict
@@ -131,10 +139,14 @@ def settle_machine(machine_id: str, *, world: World) -> None:
         return
     why = machine.retired_because or "its machine is gone"
     pool = need(world.metadata, Pool, keys.capacity(machine.environment_id), "the environment's pool")
-    left = pool.value.without(machine, why, world.now())
+    now = world.now()
+    ended = machine.gone(now)
+    whole = installation_pool(world=world)
     writes: list[Write] = [
-        stored.becomes(replace(machine.gone(world.now()), execution_id=None, claim_id=None, workflow_token=None)),
-        pool.becomes(left),
+        stored.becomes(replace(ended, execution_id=None, claim_id=None, workflow_token=None)),
+        pool.becomes(pool.value.without(machine, why, now)),
+        whole.becomes(whole.value.with_one_less()),
+        *settled_cost(ended, now, world=world),
         *lose_attempt(machine, f"machine {machine.id[-8:]} was lost ({why})", world=world),
         *_forgotten(machine, world),
         intend(world, "ensure_capacity", environment_id=machine.environment_id),

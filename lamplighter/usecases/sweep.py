@@ -12,13 +12,16 @@ from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Status
 from lamplighter.domain.leases import FENCE_AFTER, SUSPECT_AFTER, UNREACHABLE, Lease
 from lamplighter.domain.machines import Machine, MachineState
+from lamplighter.domain.sweeps import SweepMemory
 from lamplighter.errors import Conflict, LamplighterError, NotYet
 from lamplighter.intents import intend
+from lamplighter.ports import ABSENT
 from lamplighter.records import Stored, find, find_many, new, walk
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.ensure_capacity import ensure_capacity
 from lamplighter.usecases.inventory import Inventory, ask
 from lamplighter.usecases.machines import know_cloud_id, put_out_and_settle, silent_since
+from lamplighter.usecases.orphans import find_orphans
 from lamplighter.usecases.queueing import queue_key
 from lamplighter.world import World
 
@@ -46,21 +49,29 @@ class SweepReport:
 def sweep(*, world: World) -> SweepReport:
     """One pass over everything. Never raises what a single thing's fault can explain: it is reported, the rest goes on."""
     report = SweepReport()
+    before = find(world.metadata, SweepMemory, keys.SWEEP) or Stored(keys.SWEEP, ABSENT, SweepMemory())
+    memory = before.value.begun(world.now())
+    up_since = datetime.fromtimestamp(world.installation.up_since, UTC)
+    listening = max(t for t in (memory.resumed_at, up_since) if t)
     clouds = _described(world, report)
     for row in list(walk(world.metadata, keys.ENVIRONMENTS)):
-        _try(report, partial(_sweep_environment, str(row.value["environment_id"]), clouds, report, world))
-    _reap_orphans(clouds, report, world)
+        environment_id = str(row.value["environment_id"])
+        _try(report, partial(_sweep_environment, environment_id, clouds, listening, report, world))
+    memory = _reap_orphans(clouds, memory, report, world)
     report.delivered = deliver_outbox(world=world)
+    _note(before, memory, world)
     return report
 
 
-def _sweep_environment(environment_id: str, clouds: dict[str, Inventory], report: SweepReport, world: World) -> None:
+def _sweep_environment(
+    environment_id: str, clouds: dict[str, Inventory], listening: datetime, report: SweepReport, world: World
+) -> None:
     environment = find(world.metadata, Environment, keys.environment(environment_id))
     if not environment:
         return
     for row in list(walk(world.metadata, keys.live_of_environment(environment_id))):
         _try(report, partial(_sweep_execution, row.key.sort, report, world))
-    _sweep_machines(environment.value, clouds.get(environment.value.cloud), report, world)
+    _sweep_machines(environment.value, clouds.get(environment.value.cloud), listening, report, world)
     ensure_capacity(environment_id, world=world)
 
 
@@ -97,7 +108,9 @@ def _requeue_if_missing(execution: Stored[Execution], report: SweepReport, world
     report.requeued += 1
 
 
-def _sweep_machines(environment: Environment, inventory: Inventory | None, report: SweepReport, world: World) -> None:
+def _sweep_machines(
+    environment: Environment, inventory: Inventory | None, listening: datetime, report: SweepReport, world: World
+) -> None:
     ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment.id))]
     machines = [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
     silent: list[Machine] = []
@@ -107,9 +120,9 @@ def _sweep_machines(environment: Environment, inventory: Inventory | None, repor
             report.lost += 1
             because = f"it vanished: {inventory.why_gone(machine)}"
             _try(report, partial(put_out_and_settle, machine.id, because, world=world))
-        elif machine.state is MachineState.BUSY and _silence(machine, world) >= SUSPECT_AFTER:
-            _show_unreachable(machine, report, world)
-            if _silence(machine, world) >= FENCE_AFTER:
+        elif machine.state is MachineState.BUSY and (silence := _silence(machine, listening, world)) >= SUSPECT_AFTER:
+            _show_unreachable(machine, silence, report, world)
+            if silence >= FENCE_AFTER:
                 silent.append(machine)
         elif _overdue(machine, environment, world):
             _try(report, partial(_push, machine, world))
@@ -123,17 +136,17 @@ def _know_body(machine: Machine, inventory: Inventory | None, world: World) -> N
         know_cloud_id(machine.id, body.cloud_id, world=world)
 
 
-def _silence(machine: Machine, world: World) -> timedelta:
+def _silence(machine: Machine, listening: datetime, world: World) -> timedelta:
+    """For how long it has said nothing while we would have heard it."""
     lease = find(world.metadata, Lease, keys.lease(machine.execution_id)) if machine.execution_id else None
     heard = silent_since(machine, lease.value.last_heartbeat if lease else None)
-    up_since = datetime.fromtimestamp(world.installation.up_since, UTC)
-    return world.now() - max(heard, up_since)
+    return world.now() - max(heard, listening)
 
 
-def _show_unreachable(machine: Machine, report: SweepReport, world: World) -> None:
+def _show_unreachable(machine: Machine, silence: timedelta, report: SweepReport, world: World) -> None:
     report.unreachable += 1
     execution = find(world.metadata, Execution, keys.execution(machine.execution_id or "-"))
-    seconds = int(_silence(machine, world).total_seconds())
+    seconds = int(silence.total_seconds())
     text = f"{UNREACHABLE}machine {machine.id[-8:]} has been silent for {seconds // 60 * 60} s"
     if not execution or execution.value.status.terminal or execution.value.status_detail == text:
         return
@@ -184,17 +197,24 @@ def _why_out(machine: Machine, late: bool) -> str:
     return "it never registered" if late else "idle, and it has stopped asking for work"
 
 
-def _reap_orphans(clouds: dict[str, Inventory], report: SweepReport, world: World) -> None:
-    """A machine with our installation's mark and without a living record costs money for nobody."""
+def _reap_orphans(clouds: dict[str, Inventory], memory: SweepMemory, report: SweepReport, world: World) -> SweepMemory:
+    """A cloud that did not answer, or not wholly, is passed over: its marks stay, and nothing of it is ended."""
     for name, inventory in clouds.items():
-        for cloud_machine in inventory.machines:
-            if cloud_machine.state == "gone":
-                continue
-            stored = find(world.metadata, Machine, keys.machine(cloud_machine.machine_id))
-            if stored and stored.value.state is not MachineState.GONE:
-                continue
+        memory, due = find_orphans(name, inventory, memory, world=world)
+        for machine_id in due:
             report.orphans += 1
-            _try(report, partial(world.clouds[name].terminate, cloud_machine.machine_id))
+            _try(report, partial(world.clouds[name].terminate, machine_id))
+    return memory
+
+
+def _note(before: Stored[SweepMemory], memory: SweepMemory, world: World) -> None:
+    now = world.now()
+    if not memory.worth_noting(before.value, now):
+        return
+    try:
+        world.metadata.transact([before.becomes(replace(memory, finished_at=now))])
+    except Conflict:
+        return  # another sweep has just finished: its note is as good
 
 
 def _try(report: SweepReport, step: Callable[[], object]) -> None:
