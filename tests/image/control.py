@@ -92,13 +92,14 @@ class ControlPlane(RunningServer):
         state: Path,
         cloud: InstanceCloud,
         *,
+        host: str = "",
         url_of_machines: str = "",
         options: Mapping[str, Any] | None = None,
         idle_seconds: int = 2,
     ) -> None:
         super().__init__(state, "docker")
         self.cloud = cloud
-        self.host = bridge_address()
+        self.host = host or bridge_address()
         self.url = f"http://{self.host}:{self.port}"
         self._url_of_machines = url_of_machines.format(port=self.port)
         self._environment_fields = {

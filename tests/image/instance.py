@@ -155,10 +155,11 @@ class Instance:
         return [word for name, place in places.items() for word in ("-v", f"{self._files / name}:{place}:ro")]
 
 
-def user_data(**told: Any) -> str:
-    """The user data of a machine that is told this, as the image's README has it."""
-    file = {"path": "/etc/lamplighter/worker.json", "permissions": "0600", "content": json.dumps(told)}
-    return "#cloud-config\n" + json.dumps({"write_files": [file]})
+def user_data(*, files: Mapping[str, str] | None = None, **told: Any) -> str:
+    """The user data of a machine that is told this, as the image's README has it; `files` are written beside, by path."""
+    written = [{"path": "/etc/lamplighter/worker.json", "permissions": "0600", "content": json.dumps(told)}]
+    written += [{"path": path, "content": content} for path, content in (files or {}).items()]
+    return "#cloud-config\n" + json.dumps({"write_files": written})
 
 
 def bridge_address() -> str:

@@ -1,0 +1,42 @@
+"""The worker's disk is booted by a true kernel, works once, and powers itself off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lamplighter.ports import LaunchRequest
+from tests.image.control import ControlPlane, told_to
+from tests.image.instance import user_data
+from tests.image.virtual_machine import HOST, VirtualMachine
+
+PATIENCE = 480
+"""Emulated, on a machine that is busy with other tests, all takes long."""
+
+
+def boot(request: LaunchRequest) -> VirtualMachine:
+    return VirtualMachine(f"vm-{request.machine_id}", user_data(**told_to(request))).start()
+
+
+@pytest.mark.timeout(600)
+def test_a_machine_with_a_kernel_of_its_own_boots_works_and_powers_itself_off(
+    new_control: Callable[..., ControlPlane], capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = new_control(
+        boot, host="127.0.0.1", url_of_machines=f"http://{HOST}:{{port}}", options={"runtime": "process"}
+    )
+
+    execution = control.ended_execution(
+        control.submit("none", "docker version", "mount", "echo worked > $VH_OUTPUTS_DIR/a.txt"), seconds=PATIENCE
+    )
+
+    (machine_id,) = control.cloud.machines
+    machine = control.cloud.machines[machine_id]
+    (output,) = control.outputs(execution)
+    assert control.content(output) == b"worked\n"
+    machine.wait_off(PATIENCE)
+    worked = control.machine(machine_id)
+    assert worked.registered_at
+    with capsys.disabled():
+        print(f"\nqemu boot -> registered: {worked.registered_at.timestamp() - machine.started_at:.1f} s")
