@@ -278,9 +278,25 @@ def test_the_table_can_be_restored_and_is_not_deleted_by_mistake():
     table = of("DynamoDB::Table")["Table"].properties
 
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["DeletionProtectionEnabled"] == "true"
+    assert table["DeletionProtectionEnabled"] is True
     assert table["SSESpecification"] == {"SSEEnabled": True}
     assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+def test_who_wants_everything_gone_takes_the_protection_off_first():
+    assert (
+        of("DynamoDB::Table", deployed(DeletionProtection="false"))["Table"].properties["DeletionProtectionEnabled"]
+        is False
+    )
+    assert {r["DeletionPolicy"] for r in kept() if "DeletionPolicy" in r} == {"Delete"}
+
+
+def kept() -> list[dict[str, Any]]:
+    """The resources that hold what people made, as they are written."""
+    written = [STACK.source["Resources"]["Storage"], *STACK.nested("Storage").source["Resources"].values()]
+    return [
+        r for r in written if r["Type"] in ("AWS::CloudFormation::Stack", "AWS::DynamoDB::Table", "AWS::S3::Bucket")
+    ]
 
 
 # --- Machines
