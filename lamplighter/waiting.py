@@ -8,6 +8,6 @@ import os
 def jittered(longest: float) -> float:
     """Between 0 and `longest`, any moment as likely as another, so that those who met do not meet again.
 
-    `random` would be one more module to load before the first answer of a function.
+    From the system's own source: nothing to seed, and nothing that processes which were copied from each other share.
     """
     return longest * int.from_bytes(os.urandom(4), "big") / 2**32

@@ -15,6 +15,7 @@ from adapters.catalogue import CATALOGUE
 ROOT = Path(__file__).parents[2]
 
 SDKS = ["boto3", "dulwich", "jsonata", "valohai_yaml", "moto"]
+AWS_SDKS = ["boto3", "botocore", "pynamodb"]
 MAY_NOT_LOAD = {
     "lamplighter.usecases.lease_job": [
         *SDKS,
@@ -27,6 +28,8 @@ MAY_NOT_LOAD = {
     ],
     "lamplighter_worker.main": [*SDKS, "pydantic", "yaml", "adapters", "functions", "asyncio", "lamplighter.ports"],
     "functions.api": [*SDKS, "adapters", "uvicorn", "sqlite3", "yaml", "lamplighter_worker"],
+    "adapters.metadata.dynamodb_http": [*AWS_SDKS, "pydantic", "urllib.request", "asyncio", "sqlite3"],
+    "adapters.secrets.parameter_store": [*AWS_SDKS, "pydantic", "urllib.request", "asyncio", "sqlite3"],
     "functions.local.cli": [*SDKS, "pydantic", "aws_lambda_powertools", "uvicorn", "adapters", "sqlite3"],
 }
 
@@ -36,6 +39,7 @@ SUITES = {
     "clouds": "test_clouds.py",
     "workflow": "test_workflow.py",
     "githosts": "test_githosts.py",
+    "secrets": "test_secrets.py",
 }
 
 

@@ -13,6 +13,12 @@ ROUNDS = 9
 FLOOR = "import boto3; boto3.client('dynamodb', region_name='eu-north-1')"
 DOORS = {
     "use cases of the worker API": ("import lamplighter.usecases.lease_job, lamplighter.usecases.report", 0.40),
+    "records and secrets on AWS": (
+        "from adapters.metadata.dynamodb_http import DynamoDbHttpMetadata\n"
+        "from adapters.secrets.parameter_store import ParameterStoreSecrets\n"
+        "DynamoDbHttpMetadata('records', region='eu-north-1'), ParameterStoreSecrets('/prefix', region='eu-north-1')",
+        0.40,
+    ),
     "the agent": ("import lamplighter_worker.main", 0.40),
     "the API door": ("import functions.api", 0.65),
 }
