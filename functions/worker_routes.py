@@ -23,11 +23,15 @@ from lamplighter.contract.report import (
     Held,
     Inputs,
     NewOutput,
+    NewOutputs,
     Nonce,
     Offer,
     Orders,
+    OutputsKept,
+    OutputsStored,
     OutputStored,
     OutputTarget,
+    OutputTargets,
     Register,
     Registered,
     Started,
@@ -140,6 +144,16 @@ def store_events(call: AgentCall, execution_id: str, message: Events) -> EventsS
 @_route(f"{_EXECUTION}/outputs/", "announceOutput", "Where to put a file")
 def announce_output(call: AgentCall, execution_id: str, message: NewOutput) -> OutputTarget:
     return store_outputs.announce_output(call.machine, execution_id, message, world=call.world)
+
+
+@_route(f"{_EXECUTION}/outputs/several/", "announceOutputs", "Where to put several files")
+def announce_outputs(call: AgentCall, execution_id: str, message: NewOutputs) -> OutputTargets:
+    return store_outputs.announce_outputs(call.machine, execution_id, message, world=call.world)
+
+
+@_route(f"{_EXECUTION}/outputs/several/stored/", "outputsStored", "Several files are up")
+def outputs_stored(call: AgentCall, execution_id: str, message: OutputsStored) -> OutputsKept:
+    return store_outputs.outputs_stored(call.machine, execution_id, message, world=call.world)
 
 
 @_route(f"{_EXECUTION}/outputs/<output_id>/stored/", "outputStored", "A file is up")

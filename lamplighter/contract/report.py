@@ -14,6 +14,8 @@ what they do not know.
 | executions/{id}/events/ | Events | EventsStored | Session |
 | executions/{id}/outputs/ | NewOutput | OutputTarget | Session |
 | executions/{id}/outputs/{output_id}/stored/ | OutputStored | Orders | Session |
+| executions/{id}/outputs/several/ | NewOutputs | OutputTargets | Session |
+| executions/{id}/outputs/several/stored/ | OutputsStored | OutputsKept | Session |
 | executions/{id}/finish/ | Finish | Finished | Session |
 | farewell/ | Farewell | {} | Session |
 
@@ -41,6 +43,10 @@ StopReason = Literal["user", "time_limit", "no_output", "condition", "shutdown",
 Notice = Literal["", "rebalance", "interruption"]
 """What a machine's cloud has said of its end: nothing; that it may be near; that it comes within two minutes. It only grows
 graver. After either the machine takes no other job; after an interruption it winds up the one it has."""
+
+
+MOST_OUTPUTS = 30
+"""Outputs in one call: what is written for them must fit in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +202,13 @@ class NewOutput:
 
 @dataclass(frozen=True, slots=True)
 class OutputTarget:
-    """Where to PUT the bytes; `call` is None when they are stored already."""
+    """Where to PUT the bytes; `call` is None when they are stored already. `refused` says why, among several outputs, this one
+    cannot be kept; it has no id then.
+    """
 
     output_id: str
     call: Call | None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +216,37 @@ class OutputStored:
     """The bytes of this output are up: it may be shown."""
 
     epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class NewOutputs:
+    """Several finished files at once, at most MOST_OUTPUTS, each as if it were announced alone under this `epoch`."""
+
+    epoch: Epoch
+    outputs: tuple[NewOutput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTargets:
+    """What `NewOutputs` asked for, in its order."""
+
+    targets: tuple[OutputTarget, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsStored:
+    """The bytes of these outputs are up, at most MOST_OUTPUTS: they may be shown."""
+
+    epoch: Epoch
+    output_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsKept:
+    """All of `OutputsStored` are shown, but for those in `faults`: by id, what is wrong with them."""
+
+    faults: Mapping[str, str] = field(default_factory=dict)
+    orders: Orders = field(default_factory=Orders)
 
 
 @dataclass(frozen=True, slots=True)

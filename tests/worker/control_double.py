@@ -204,9 +204,12 @@ class Control(ThreadingHTTPServer):
         elif kind == "events":
             return self._events(execution, decode(report.Events, body))
         elif kind == "outputs":
-            return self._output(execution, decode(report.NewOutput, body))
+            several = decode(report.NewOutputs, body).outputs
+            return report.OutputTargets(tuple(self._output(execution, output) for output in several))
         elif kind == "stored":
-            self._stored(execution, parts[3])
+            for output_id in decode(report.OutputsStored, body).output_ids:
+                self._stored(execution, output_id)
+            return report.OutputsKept({}, self._orders(execution))
         return self._orders(execution)
 
     def _register(self, authorization: str, body: report.Register) -> report.Registered:
@@ -329,7 +332,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.partition("?")[0].removeprefix("/api/worker/v0/").strip("/").split("/")
         if parts[2:3] == ["job"]:
             return self._job_call(parts, body)
-        kind = parts[-1]
+        kind = {"several": "outputs"}.get(parts[-1], parts[-1])
         if len(body) > MOST_BYTES:
             control.faults.append(f"{kind}: {len(body)} bytes")
         with control.lock:

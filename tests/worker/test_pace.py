@@ -63,6 +63,17 @@ def test_other_answers_count_as_heartbeats_and_what_is_new_is_told_all_the_same(
     assert lease.stop_by > boottime() + 800
 
 
+def test_many_outputs_share_their_calls(control: Control, agent: Agent) -> None:
+    execution = control.offer("for n in $(seq 40); do echo $n > $VH_OUTPUTS_DIR/$n; done")
+    agent.start()
+
+    agent.until_finished(execution)
+
+    assert len(execution.stored) == 40
+    assert control.seen["outputs"] <= 20
+    assert control.seen["stored"] <= 20
+
+
 def leased(control: Control) -> tuple[Link, Job]:
     """The wire of a machine that has been given a job."""
     link = Link(control.url)

@@ -21,7 +21,7 @@ from lamplighter_worker.sidecars import Sidecars, described_by, is_sidecar
 from lamplighter_worker.staging import Item, Journal, Staging
 from lamplighter_worker.transfer import CHUNK, Cancelled, Changed, Digest, Hasher, Transfer
 
-PARALLEL = 4
+PARALLEL = 8
 MAX_NAME = 1024
 _AHEAD = 32
 _TRIES = 5

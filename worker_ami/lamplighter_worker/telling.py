@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lamplighter.contract.report import Finish, Finished, NewOutput, Orders, OutputStored, OutputTarget
+from lamplighter.contract.report import (
+    MOST_OUTPUTS,
+    Finish,
+    Finished,
+    NewOutput,
+    NewOutputs,
+    OutputsKept,
+    OutputsStored,
+    OutputTarget,
+    OutputTargets,
+)
 from lamplighter.errors import (
     Invalid,
     LamplighterError,
@@ -16,6 +26,7 @@ from lamplighter.errors import (
     SequenceGap,
     StaleEpoch,
     Throttled,
+    TooLarge,
     Unavailable,
 )
 from lamplighter_worker.capture import Capture
@@ -28,6 +39,7 @@ from lamplighter_worker.sender import Sender
 from lamplighter_worker.situation import Situation
 from lamplighter_worker.spool import Spool
 from lamplighter_worker.stopping import Ending
+from lamplighter_worker.together import Together
 
 if TYPE_CHECKING:
     from lamplighter_worker.outputs import Outputs
@@ -50,6 +62,8 @@ class Teller:
         self._situation = situation
         self._visible_outputs = visible_outputs
         self._path = f"executions/{self._job.execution_id}/"
+        self._announcing = Together(self._announce_several, MOST_OUTPUTS)
+        self._storing = Together(self._store_several, MOST_OUTPUTS)
 
     def outputs(self, say: Callable[[str], None], control_url: str) -> Outputs:
         """The outputs of this attempt, ready to be swept."""
@@ -172,10 +186,29 @@ class Teller:
         self._run.update(ending=replace(ending, outcome="lost", reason=reason))
 
     def _announce(self, output: NewOutput) -> OutputTarget:
-        return self._post("outputs/", output, OutputTarget)
+        target = self._announcing(output)
+        if target.refused:
+            raise Invalid.because(target.refused)
+        return target
+
+    def _announce_several(self, outputs: Sequence[NewOutput]) -> Sequence[OutputTarget]:
+        """What is refused as a whole, as too large for one call, is asked for one by one: only the culprit is to suffer."""
+        try:
+            return self._post("outputs/several/", NewOutputs(self._job.epoch, tuple(outputs)), OutputTargets).targets
+        except (Invalid, TooLarge) as e:
+            if len(outputs) > 1:
+                return [target for output in outputs for target in self._announce_several([output])]
+            return [OutputTarget("", None, refused=str(e))]
 
     def _stored(self, output_id: str) -> None:
-        self._situation.hear(self._post(f"outputs/{output_id}/stored/", OutputStored(self._job.epoch), Orders))
+        if fault := self._storing(output_id):
+            raise Invalid.because(fault)
+
+    def _store_several(self, output_ids: Sequence[str]) -> Sequence[str]:
+        body = OutputsStored(self._job.epoch, tuple(output_ids))
+        kept = self._post("outputs/several/stored/", body, OutputsKept)
+        self._situation.hear(kept.orders)
+        return [kept.faults.get(output_id, "") for output_id in output_ids]
 
     def _post(self, path: str, body: Any, answer: type[T]) -> T:
         """Asked until answered, or until it is of no use any more."""
