@@ -64,14 +64,21 @@ class CountedIds:
 
 
 class MemoryStores:
-    """The `Stores` port: by default one store named "default"."""
+    """The `Stores` port: by default one store named "default". `homes` names another for a purpose."""
 
-    def __init__(self, stores: Mapping[str, Store] | None = None, *, default: str = "default") -> None:
+    def __init__(
+        self,
+        stores: Mapping[str, Store] | None = None,
+        *,
+        default: str = "default",
+        homes: Mapping[Purpose, str] | None = None,
+    ) -> None:
         self._stores = dict(stores or {default: MemoryStore()})
         self._default = default
+        self._homes = homes or {}
 
     def home(self, purpose: Purpose) -> str:
-        return self._default
+        return self._homes.get(purpose, self._default)
 
     def named(self, name: str) -> Store:
         if name not in self._stores:

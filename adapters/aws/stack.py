@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ class Stack:
     def __init__(self, name: str, region: str | None = None) -> None:
         """Raises `NotFound` when no region is known."""
         self.name = name
-        self._session = boto3.Session(region_name=region)
+        self._session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
         self.region = str(self._session.region_name or "")
         if not self.region:
             raise NotFound(f"In which region is the stack {name}? Give --region, or set AWS_REGION.")

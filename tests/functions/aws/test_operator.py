@@ -1,0 +1,233 @@
+"""`lamplighter --stack`: an operator begins with a stack, works on it, and is told what it lacks."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from functions.aws.settings import read_settings, settings_of_outputs
+from functions.local.cli import main
+from lamplighter.errors import Unavailable
+from tests.conformance.metadata_places import REGION
+
+FLOW = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
+
+
+@dataclass
+class Shell:
+    """The operator's shell, and what was printed to it."""
+
+    stack: str
+    capsys: pytest.CaptureFixture[str]
+
+    def run(self, *words: str, stack: str | None = None, region: str = REGION) -> tuple[int, str]:
+        code = main(["--stack", stack or self.stack, "--region", region, *words])
+        printed = self.capsys.readouterr()
+        return code, printed.out + printed.err
+
+
+@pytest.fixture
+def shell(aws: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Before a stack that has all its parts, made as the template makes them."""
+    name = f"ml-{uuid.uuid4().hex[:8]}"
+    buckets = {kind: f"{name}-{kind.lower()}" for kind in ("Data", "Code", "Logs", "Audit")}
+    for bucket in buckets.values():
+        boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    outputs = {
+        "Url": "https://ml.example.org",
+        "Installation": str(uuid.uuid4()),
+        "Account": "123456789012",
+        "Table": _table(name),
+        "SecretsPrefix": f"/lamplighter/{name}",
+        **{f"{kind}Bucket": bucket for kind, bucket in buckets.items()},
+        "ExecutionMachine": _state_machine(f"{name}-execution"),
+        "MachineMachine": _state_machine(f"{name}-machine"),
+        "LaunchTemplates": json.dumps({"cpu": _launch_template(name)}),
+        "Subnets": "subnet-1,subnet-2",
+        "WorkerRole": f"{name}-worker",
+        "AlarmTopic": "not for us",
+    }
+    _stack(name, outputs)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    return Shell(name, capsys)
+
+
+def _table(name: str) -> str:
+    boto3.client("dynamodb").create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": a, "AttributeType": "S"} for a in ("pk", "sk")],
+    )
+    return name
+
+
+def _state_machine(name: str) -> str:
+    role = "arn:aws:iam::123456789012:role/flows"
+    made = boto3.client("stepfunctions").create_state_machine(name=name, definition=FLOW, roleArn=role)
+    return str(made["stateMachineArn"])
+
+
+def _launch_template(name: str) -> str:
+    data: Any = {"ImageId": "ami-0123456789abcdef0"}
+    made = boto3.client("ec2").create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
+    return str(made["LaunchTemplate"]["LaunchTemplateId"])
+
+
+def _stack(name: str, outputs: dict[str, str]) -> None:
+    template = {
+        "Resources": {"Bucket": {"Type": "AWS::S3::Bucket"}},
+        "Outputs": {key: {"Value": value} for key, value in outputs.items()},
+    }
+    boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
+
+
+def test_an_operator_begins_once_and_then_looks_after_people_and_offers(shell: Shell) -> None:
+    before = shell.run("user", "list")
+    begun = shell.run("init", "--environment", "cpu", "--instance-type", "t3.medium", "--purchase", "spot")
+    again = shell.run("init")
+    people = shell.run("user", "list")
+    token = shell.run("token", "create", "admin", "--name", "ci")
+    added = shell.run("environment", "add", "gpu", 'options.instance_types=["g5.xlarge"]', "max_machines=4")
+    offers = shell.run("environment", "list")
+    stores = shell.run("store", "list")
+
+    assert before[0] == 1
+    assert f"lamplighter --stack {shell.stack} init" in before[1]
+    assert begun[0] == 0
+    assert "Password  " in begun[1]
+    assert "vh login --host https://ml.example.org --username admin" in begun[1]
+    assert again == (0, "https://ml.example.org was begun before: nothing was changed.\n")
+    assert people[1].splitlines()[1].startswith("admin     admin  yes")
+    assert (token[0], token[1].startswith("ml")) == (0, True)
+    assert added == (0, "gpu is on offer: gpu, cloud ec2, at most 4 machines.\n")
+    assert [line.split()[:3] for line in offers[1].splitlines()[1:]] == [["cpu", "cpu", "ec2"], ["gpu", "gpu", "ec2"]]
+    assert '"instance_types": ["t3.medium"]' in offers[1]
+    assert [line.split()[0] for line in stores[1].splitlines()] == ["name", "data", "code", "logs"]
+
+
+def test_a_store_of_ones_own_takes_outputs_alone_and_the_stacks_names_are_taken(shell: Shell) -> None:
+    shell.run("init")
+    bucket = f"{shell.stack}-lake"
+    boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    taken = shell.run("store", "add", "logs", "--bucket", bucket)
+    added = shell.run("store", "add", "lake", "--bucket", bucket, "--default")
+    back = shell.run("store", "default", "data")
+
+    assert (taken[0], "data, code, logs" in taken[1]) == (1, True)
+    assert added == (0, f"lake is a store now: s3://{bucket}/, the default\n")
+    assert back == (0, "Outputs: to data from now on; what lies elsewhere stays there.\n")
+
+
+def test_a_password_of_ones_own_is_read_and_not_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+
+    code, told = shell.run("init", "--password-stdin")
+
+    assert code == 0
+    assert "correct horse" not in told
+    assert "Password" not in told
+
+
+def test_the_doctor_finds_everything_in_its_place(shell: Shell) -> None:
+    shell.run("init")
+
+    code, told = shell.run("doctor")
+
+    looked_at = [line.split()[0] for line in told.splitlines()[:-1]]
+    assert (code, set(looked_at)) == (0, {"ok"})
+    assert told.splitlines()[-1] == "This installation can run steps."
+    assert all(word in told for word in ("table", "parameters", "store data", "execution machine", "template cpu"))
+
+
+def test_the_doctor_names_what_is_missing_and_what_to_do(shell: Shell) -> None:
+    boto3.client("s3").delete_bucket(Bucket=f"{shell.stack}-code")
+
+    code, told = shell.run("doctor")
+
+    missing = {line[9:23].strip() for line in told.splitlines() if line.startswith("missing")}
+    assert (code, missing) == (1, {"table", "parameters", "store code"})
+    assert f"lamplighter --stack {shell.stack} init" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("user", "list"), "There is no stack nowhere in eu-west-1"),
+        (("init",), "There is no stack nowhere in eu-west-1"),
+        (("doctor",), "--region"),
+        (("up",), "without --stack"),
+        (("init", "--environment", "cpu"), "--instance-type"),
+    ],
+)
+def test_what_cannot_work_is_said_with_what_to_try(shell: Shell, words: tuple[str, ...], told: str) -> None:
+    code, text = shell.run(*words, stack="nowhere")
+
+    assert (code, told in text) == (1, True)
+    assert "Traceback" not in text
+
+
+def test_a_stack_of_something_else_is_told_apart(shell: Shell) -> None:
+    _stack(f"{shell.stack}-other", {"Queue": "q"})
+
+    assert "is no Lamplighter" in shell.run("user", "list", stack=f"{shell.stack}-other")[1]
+
+
+def test_without_credentials_the_operator_is_told_where_to_get_some(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+
+    assert "There are no AWS credentials here" in shell.run("user", "list")[1]
+
+
+def test_settings_are_read_from_variables_and_outputs_alike() -> None:
+    templates = '{"cpu": "lt-1"}'
+    variables = {
+        "AWS_REGION": "eu-west-1",
+        "LAMPLIGHTER_TABLE": "t",
+        "LAMPLIGHTER_URL": "https://ml.example.org/",
+        "LAMPLIGHTER_LAUNCH_TEMPLATES": templates,
+        "LAMPLIGHTER_SUBNETS": "a, b",
+        "LAMPLIGHTER_MAX_MACHINES": "5",
+        "LAMPLIGHTER_DAILY_BUDGET_USD": "12.50",
+    }
+    outputs = {
+        "Table": "t",
+        "Url": "https://ml.example.org",
+        "LaunchTemplates": templates,
+        "Subnets": "a,b",
+        "MaxMachines": "5",
+        "DailyBudgetUsd": "12.50",
+        "Unknown": "x",
+    }
+
+    read = read_settings(variables)
+
+    assert read == settings_of_outputs(outputs, "eu-west-1")
+    assert (read.url, read.subnets, read.launch_templates) == ("https://ml.example.org", ("a", "b"), {"cpu": "lt-1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("LAUNCH_TEMPLATES", "{"), ("LAUNCH_TEMPLATES", "[]"), ("MAX_MACHINES", "many"), ("DAILY_BUDGET_USD", "-1")],
+)
+def test_a_variable_that_cannot_be_read_is_named(name: str, value: str) -> None:
+    with pytest.raises(Unavailable, match=name):
+        read_settings({f"LAMPLIGHTER_{name}": value})
+
+
+def test_a_missing_variable_is_named_by_what_needs_it() -> None:
+    with pytest.raises(Unavailable, match="LAMPLIGHTER_TABLE is not set"):
+        read_settings({}).need("table")
