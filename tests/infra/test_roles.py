@@ -6,12 +6,17 @@ a condition is allowed no longer.
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, product
 
 import pytest
 
+from adapters.secrets.parameter_store import ParameterStoreSecrets
+from lamplighter.contract.sigv4 import Credentials
 from tests.infra.iam import Request, Statement, allowed, denied_outright, listed
 from tests.infra.stack import ACCOUNT, INSTALLATION, REGION, deployed
 
@@ -54,8 +59,31 @@ LAUNCH = {
 TAGGING = {"ec2:CreateAction": "CreateFleet", f"aws:RequestTag/{TAG}": INSTALLATION}
 
 
-def secret(path: str) -> str:
-    return arn("ssm", f"parameter/lamplighter/{path}")
+def secret(name: str, prefix: str = STACK.outputs["SecretsPrefix"]) -> str:
+    """The parameter that our adapter keeps this secret in."""
+    asked: list[str] = []
+
+    class Listening(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["Name"])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *about: object) -> None:
+            """Tests are quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Listening) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        store = ParameterStoreSecrets(
+            prefix,
+            region=REGION,
+            endpoint_url=f"http://127.0.0.1:{server.server_port}",
+            credentials=lambda: CREDENTIALS,
+        )
+        store.delete(name)
+    return arn("ssm", f"parameter{asked[0]}")
 
 
 def log_stream(function: str) -> str:
@@ -91,6 +119,10 @@ def rows(
         yield Row(f"{role}Role", Request(action, place, context or {}), may == (role in named))
 
 
+CREDENTIALS = Credentials("AKIDEXAMPLE", "secret")
+PROJECT_SECRET, STORE_SECRET, JOIN_KEY = secret("project/1/KEY"), secret("stores/s"), secret("installation/join-key")
+
+FOREIGN_SECRET = secret("project/1/KEY", "/lamplighter/other")
 READ_WRITE = " ".join(
     f"dynamodb:{a}" for a in ("GetItem", "BatchGetItem", "Query", "PutItem", "DeleteItem", "ConditionCheckItem")
 )
@@ -128,12 +160,12 @@ MATRIX = [
     *rows("Api", "s3:ListBucket", (CODE, LOGS), may=True, others=True),
     *rows(FUNCTIONS, "s3:ListBucket", AUDIT, may=False),
     # --- secrets
-    *rows("WorkerApi", "ssm:GetParameter", (secret("lamp/project/1/KEY"), secret("lamp/registry/1/x")), may=True, others=True),
-    *rows("Api", "ssm:PutParameter ssm:DeleteParameter", secret("lamp/project/1/KEY"), may=True, others=True),
-    *rows(("WorkerApi", "Tasks"), "ssm:GetParameter", secret("lamp/installation/join-key"), may=True, others=True),
-    *rows(("Api", "WorkerApi", "Tasks", "Outbox", "Sweep"), "ssm:GetParameter", secret("lamp/stores/s"), may=True, others=True),
-    *rows(FUNCTIONS, "ssm:GetParameter ssm:GetParametersByPath", (secret("other/project/1/KEY"), secret("lamp")), may=False),
-    *rows(FUNCTIONS, "ssm:PutParameter", (secret("lamp/stores/s"), secret("lamp/installation/join-key")), may=False),
+    *rows("WorkerApi", "ssm:GetParameter", (PROJECT_SECRET, secret("registry/1/x")), may=True, others=True),
+    *rows("Api", "ssm:PutParameter ssm:DeleteParameter", PROJECT_SECRET, may=True, others=True),
+    *rows(("WorkerApi", "Tasks"), "ssm:GetParameter", JOIN_KEY, may=True, others=True),
+    *rows(("Api", "WorkerApi", "Tasks", "Outbox", "Sweep"), "ssm:GetParameter", STORE_SECRET, may=True, others=True),
+    *rows(FUNCTIONS, "ssm:GetParameter ssm:GetParametersByPath", (FOREIGN_SECRET, arn("ssm", "parameter/lamplighter/lamp")), may=False),
+    *rows(FUNCTIONS, "ssm:PutParameter", (STORE_SECRET, JOIN_KEY), may=False),
     # --- workflow
     *rows(FLOWING, "states:StartExecution", (EXECUTIONS, MACHINES), may=True, others=True),
     *rows(FUNCTIONS, "states:StartExecution", arn("states", "stateMachine:Another"), may=False),

@@ -144,6 +144,23 @@ def test_every_setting_reaches_a_function_and_the_operator():
     assert settings | {"region"} <= outputs
 
 
+def test_the_functions_page_says_which_variables_each_is_given():
+    text = (ROOT / "functions" / "aws" / "README.md").read_text()
+    table = text.partition("| Variable |")[2].partition("\n\n")[0]
+    columns, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    said = {
+        (function, f"LAMPLIGHTER_{variable}")
+        for names, *marks in lines
+        for function, mark in zip(columns, marks, strict=True)
+        for variable in re.findall(r"[A-Z][A-Z_]+[A-Z]", names.partition(", where")[0])
+        if mark == "x"
+    }
+    functions = of("Serverless::Function", deployed(WorkerUrl="https://workers.example.org"))
+    given = {(f.properties["Handler"].split(".")[2], name) for f in functions.values() for name in variables(f)}
+
+    assert said == given
+
+
 @pytest.mark.parametrize("function", ["WorkerApiFunction", "TasksFunction"])
 def test_machines_are_told_the_address_that_is_meant_for_them(function: str):
     stack = deployed(WorkerUrl="https://workers.example.org")
