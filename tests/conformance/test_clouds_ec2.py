@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -151,6 +153,14 @@ def test_an_environment_without_instance_types_is_refused():
 
     with pytest.raises(LaunchRefused, match="option instance_types "):
         cloud.launch(LaunchRequest(**{f: getattr(order, f) for f in order.__slots__} | {"options": {}}))
+
+
+def test_nothing_of_the_sdk_is_loaded_before_the_first_call():
+    script = (
+        "import sys; from adapters.clouds.ec2 import Ec2Cloud; Ec2Cloud({}, []); sys.exit('botocore' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 # --- What is answered -------------------------------------------------------------------------------------------------
