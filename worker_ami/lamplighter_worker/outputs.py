@@ -17,6 +17,7 @@ from typing import Any
 from lamplighter.contract.job import Epoch
 from lamplighter.contract.report import NewOutput, OutputTarget
 from lamplighter.errors import AlreadyExists, Forbidden, Invalid, NotFound, Throttled, TooLarge, Unavailable
+from lamplighter_worker.complaints import Complaints
 from lamplighter_worker.sidecars import Sidecars, described_by, is_sidecar
 from lamplighter_worker.staging import Item, Journal, Staging
 from lamplighter_worker.transfer import CHUNK, Cancelled, Changed, Digest, Hasher, Transfer
@@ -26,7 +27,6 @@ MAX_NAME = 1024
 _AHEAD = 32
 _TRIES = 5
 _RETRY_SECONDS = 30.0
-_MAX_COMPLAINTS = 100
 _UNREADABLE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR})
 
 
@@ -57,7 +57,7 @@ class Outputs:
         self._transfer = transfer or Transfer()
         self._staging = Staging(staging / "live")
         self._journal = Journal(staging / "journal.jsonl", epoch)
-        self._complaints = _Complaints(say)
+        self._complaints = Complaints(say)
         self._sidecars = Sidecars(directory, self._complaints.add)
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="outputs")
         self._running: dict[Future[None], Item] = {}
@@ -287,35 +287,6 @@ class Outputs:
             else:
                 return target.output_id
         raise Unavailable(f"{new.name} was not tried at all")
-
-
-class _Complaints:
-    """Collects lines for people from any thread and says them from one; after the first hundred only how many more."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._lock = threading.Lock()
-        self._waiting: list[str] = []
-        self._known: set[str] = set()
-        self._more = 0
-
-    def add(self, text: str) -> None:
-        with self._lock:
-            if text in self._known:
-                return
-            if len(self._known) >= _MAX_COMPLAINTS:
-                self._more += 1
-                return
-            self._known.add(text)
-            self._waiting.append(text)
-
-    def flush(self, *, summary: bool = False) -> None:
-        with self._lock:
-            lines, self._waiting = self._waiting, []
-            if summary and self._more:
-                lines.append(f"{self._more} more messages about outputs are left out")
-        for line in lines:
-            self._say(line)
 
 
 def _is_file(path: Path) -> bool:
