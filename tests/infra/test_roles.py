@@ -122,7 +122,7 @@ def rows(
 CREDENTIALS = Credentials("AKIDEXAMPLE", "secret")
 PROJECT_SECRET, STORE_SECRET, JOIN_KEY = secret("project/1/KEY"), secret("stores/s"), secret("installation/join-key")
 
-FOREIGN_SECRET = secret("project/1/KEY", "/lamplighter/other")
+ELSEWHERE = (secret("project/1/KEY", "/lamplighter/other"), arn("ssm", "parameter/lamplighter/lamp"))
 READ_WRITE = " ".join(
     f"dynamodb:{a}" for a in ("GetItem", "BatchGetItem", "Query", "PutItem", "DeleteItem", "ConditionCheckItem")
 )
@@ -164,7 +164,7 @@ MATRIX = [
     *rows("Api", "ssm:PutParameter ssm:DeleteParameter", PROJECT_SECRET, may=True, others=True),
     *rows(("WorkerApi", "Tasks"), "ssm:GetParameter", JOIN_KEY, may=True, others=True),
     *rows(("Api", "WorkerApi", "Tasks", "Outbox", "Sweep"), "ssm:GetParameter", STORE_SECRET, may=True, others=True),
-    *rows(FUNCTIONS, "ssm:GetParameter ssm:GetParametersByPath", (FOREIGN_SECRET, arn("ssm", "parameter/lamplighter/lamp")), may=False),
+    *rows(FUNCTIONS, "ssm:GetParameter ssm:GetParametersByPath", ELSEWHERE, may=False),
     *rows(FUNCTIONS, "ssm:PutParameter", (STORE_SECRET, JOIN_KEY), may=False),
     # --- workflow
     *rows(FLOWING, "states:StartExecution", (EXECUTIONS, MACHINES), may=True, others=True),
