@@ -21,7 +21,7 @@ STORES = "stores"
 SHARDS = 16
 """Over how many partitions those records are spread that every execution of an installation or organisation writes.
 
-DynamoDB gives one partition 1,000 write units a second; docs/key-design.md has the sum. May only grow: what a smaller number
+DynamoDB gives one partition 1,000 write units a second; docs/key-design.md has the sums. May only grow: what a smaller number
 has placed is then still walked.
 """
 

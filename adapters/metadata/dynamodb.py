@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +64,8 @@ class DynamoDbMetadata:
         self._pause = pause
         # Its own repetition of a lost write would report the first one's success as a failed condition.
         self._connection = Connection(
-            region=region,
+            # botocore itself knows AWS_DEFAULT_REGION and the profile, but not the variable that Lambda sets first.
+            region=region or os.environ.get("AWS_REGION"),
             host=endpoint_url,
             connect_timeout_seconds=CONNECT_SECONDS,
             read_timeout_seconds=ANSWER_SECONDS,

@@ -48,13 +48,18 @@ def cancelled(*codes: str) -> Said:
 
 
 class Between:
-    """Forwards to `target`; the next calls meet `faults` in order, then all goes well. `calls` holds what was asked."""
+    """Forwards to `target`; the next calls meet `faults` in order, then all goes well. `calls` holds what was asked.
+
+    `closed` is set once a connection was closed from this side.
+    """
 
     def __init__(self, target: str) -> None:
         self.faults: deque[Fault] = deque()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
+        self.clients: list[tuple[str, int]] = []
         self._target = urlsplit(target).netloc
+        self.closed = threading.Event()
         self.url = ""
 
     @property
@@ -82,6 +87,7 @@ def between(target: str) -> Iterator[Between]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             middle.calls.append((self.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body)))
             middle.headers.append(dict(self.headers))
+            middle.clients.append(self.client_address)
             fault = middle.faults.popleft() if middle.faults else None
             if isinstance(fault, Said):
                 status, content = fault.status, json.dumps(fault.body).encode()
@@ -99,8 +105,14 @@ def between(target: str) -> Iterator[Between]:
         def log_message(self, format: str, *args: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            middle.closed.set()
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     middle.url = f"http://127.0.0.1:{server.server_port}"
     yield middle

@@ -335,6 +335,32 @@ def test_prefix_after_and_before_bound_a_query_strictly(
         assert found == (expected[::-1] if newest_first else expected)
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_bounds_that_are_longer_than_any_key_bound_a_query_like_others(metadata: Metadata, newest_first: bool) -> None:
+    longest = "m" * 1024
+    metadata.transact([Put(Key("p", sort), {}, ABSENT) for sort in ("a", longest, "z")])
+
+    found = {
+        "after": sorts(metadata, after=longest + "m", newest_first=newest_first),
+        "before": sorts(metadata, before=longest + "m", newest_first=newest_first),
+        "between": sorts(metadata, after="b", before=longest + "m", newest_first=newest_first),
+        "prefix": sorts(metadata, prefix=longest + "m", newest_first=newest_first),
+        "prefix of one": sorts(metadata, prefix=longest, newest_first=newest_first),
+        "nothing": sorts(metadata, after="x", before="c", newest_first=newest_first),
+        "below the empty text": sorts(metadata, before="", newest_first=newest_first),
+    }
+
+    assert {name: sorted(rows) for name, rows in found.items()} == {
+        "after": ["z"],
+        "before": ["a", longest],
+        "between": [longest],
+        "prefix": [],
+        "prefix of one": [longest],
+        "nothing": [],
+        "below the empty text": [],
+    }
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 1000])
 def test_the_pages_of_a_query_hold_each_record_once_and_never_more_than_the_limit(
     metadata: Metadata, limit: int

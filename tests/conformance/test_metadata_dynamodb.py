@@ -123,6 +123,7 @@ def test_a_connection_that_was_closed_while_it_rested_is_no_reason_to_lose_a_wri
 ) -> None:
     middle.faults.append(HungUp())
     metadata.transact([Put(ONE, {"n": 1}, ABSENT)])
+    assert middle.closed.wait(10)
 
     metadata.transact([Put(ONE, {"n": 2}, 1)])
 
