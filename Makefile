@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up setup test check format bundle bench lock clean images docker sam emulators
+.PHONY: help demo up setup test check format bundle bench lock clean images worker docker sam emulators
 
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
@@ -31,7 +31,7 @@ up: ## a server of your own on http://127.0.0.1:8000, kept in .lamplighter/state
 setup: ## install what the clone needs into .venv and .cache
 	@infra/setup/setup.sh
 
-test: setup sam emulators docker images check ## everything that CI checks: lint, types, import rules, all tests
+test: setup sam emulators docker images worker check ## everything that CI checks: lint, types, import rules, all tests
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) tests
 
 check: ## format, lint, types and import rules: seconds
@@ -39,7 +39,7 @@ check: ## format, lint, types and import rules: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy infra/demo infra/images/rootfs.py infra/bench.py
+	$(BIN)/mypy infra/demo infra/images/rootfs.py infra/bench.py worker_ami/image/files/usr/lib/lamplighter/settings.py
 	$(BIN)/mypy infra/bundling
 	$(BIN)/lint-imports
 
@@ -75,6 +75,9 @@ sam: ## install what checks template.yaml and deploys it to AWS
 images: docker ## build the images of the tests and the demo
 	@infra/setup/setup.sh server clients digits
 	@infra/images/build.sh lamplighter/python-utils:3.11 lamplighter/digits:1
+
+worker: docker ## make the worker's image that the tests boot (as root on Debian or Ubuntu)
+	@infra/setup/image.sh
 
 clean: ## remove what was installed, downloaded and recorded in this clone
 	rm -rf .venv .cache .lamplighter .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

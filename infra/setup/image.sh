@@ -13,7 +13,7 @@ MAKER=$ROOT/worker_ami/image
 PLACE=$CACHE/image
 
 main() {
-    [ "$(id -u)" = 0 ] || die "the worker's image is made by root only: run make image as root."
+    [ "$(id -u)" = 0 ] || die "the worker's image is made by root only: run make worker as root."
     [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || die "the worker's image is made for tests on Debian or Ubuntu on amd64 only."
     mkdir -p "$PLACE"
     exec 6>"$PLACE/lock"

@@ -67,7 +67,7 @@ class Instance:
         """Powers it on. Returns when its first process runs; `started_at` is that moment (`time.time`)."""
         ensure_docker()
         known = _docker("image", "inspect", IMAGE)
-        assert known.returncode == 0, f"there is no image {IMAGE}: run `make image` as root"
+        assert known.returncode == 0, f"there is no image {IMAGE}: run `make worker` as root"
         self._files = Path(tempfile.mkdtemp(prefix="lamplighter-instance-"))
         self._write_seed()
         first = "exec /lib/systemd/systemd"

@@ -9,14 +9,15 @@ import pytest
 from lamplighter.ports import LaunchRequest
 from tests.image.control import ControlPlane, told_to
 from tests.image.instance import user_data
-from tests.image.virtual_machine import HOST, VirtualMachine
+from tests.image.virtual_machine import HOST, MODEL, VirtualMachine
 
 PATIENCE = 480
 """Emulated, on a machine that is busy with other tests, all takes long."""
 
 
 def boot(request: LaunchRequest) -> VirtualMachine:
-    return VirtualMachine(f"vm-{request.machine_id}", user_data(**told_to(request))).start()
+    told = user_data(files={"/etc/lamplighter/scratch-models": f"{MODEL}\n"}, **told_to(request))
+    return VirtualMachine(f"vm-{request.machine_id}", told).start()
 
 
 @pytest.mark.timeout(600)
@@ -35,6 +36,10 @@ def test_a_machine_with_a_kernel_of_its_own_boots_works_and_powers_itself_off(
     machine = control.cloud.machines[machine_id]
     (output,) = control.outputs(execution)
     assert control.content(output) == b"worked\n"
+    mounts = [line.split() for line in control.events(execution) if " on /" in line]
+    places = {words[2]: words[0] for words in mounts}
+    assert places["/var/lib/docker"] == places["/var/lib/lamplighter"]
+    assert places["/var/lib/docker"].startswith("/dev/md"), "its two own disks are one"
     machine.wait_off(PATIENCE)
     worked = control.machine(machine_id)
     assert worked.registered_at

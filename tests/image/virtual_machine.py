@@ -14,12 +14,17 @@ BUILT = Path(__file__).resolve().parents[2] / ".cache" / "image"
 HOST = "10.0.2.2"
 """Where the machine reaches the loopback of this one."""
 
+MODEL = "QEMU NVMe Ctrl"
+"""How the machine's own disks call themselves."""
+
+OWN_DISKS = ("own-1", "own-2")
+
 _NETWORK = {"version": 2, "ethernets": {"eth0": {"dhcp4": True}}}
 _KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 systemd.show_status=0"
 
 
 class VirtualMachine:
-    """One machine with a disk of its own that starts as the image's, and an NVMe disk beside it. `is_on` until it powers off."""
+    """One machine with a disk of its own that starts as the image's, and two NVMe disks beside it. `is_on` until it powers off."""
 
     def __init__(self, name: str, user_data: str) -> None:
         self.name = name
@@ -31,23 +36,21 @@ class VirtualMachine:
 
     def start(self) -> VirtualMachine:
         """Powers it on."""
-        assert (BUILT / "disk.qcow2").exists(), f"there is no disk in {BUILT}: run `make image` as root"
+        assert (BUILT / "disk.qcow2").exists(), f"there is no disk in {BUILT}: run `make worker` as root"
         self._files = Path(tempfile.mkdtemp(prefix="lamplighter-machine-"))
         self._make_seed()
         self._run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(BUILT / "disk.qcow2"), "-F", "qcow2", "root")
-        self._run("qemu-img", "create", "-q", "-f", "qcow2", "own", "2G")
+        for disk in OWN_DISKS:
+            self._run("qemu-img", "create", "-q", "-f", "qcow2", disk, "1G")
         # Without -no-shutdown and with -no-reboot the process ends when the machine does.
         command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "1024", "-smp", "2"]
         command += ["-nographic", "-no-reboot", "-kernel", str(BUILT / "vmlinuz"), "-initrd", str(BUILT / "initrd")]
         command += ["-append", _KERNEL]
         command += ["-drive", "file=root,if=virtio,format=qcow2,cache=unsafe"]
         command += ["-drive", "file=seed.iso,if=virtio,format=raw,readonly=on"]
-        command += [
-            "-drive",
-            "file=own,if=none,id=own,format=qcow2,cache=unsafe",
-            "-device",
-            "nvme,drive=own,serial=own",
-        ]
+        for disk in OWN_DISKS:
+            command += ["-drive", f"file={disk},if=none,id={disk},format=qcow2,cache=unsafe"]
+            command += ["-device", f"nvme,drive={disk},serial={disk}"]
         command += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"]
         self.started_at = time.time()
         with (self._files / "console").open("wb") as console:
