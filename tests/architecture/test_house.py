@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 SDKS = ["boto3", "dulwich", "jsonata", "valohai_yaml", "moto"]
 AWS_SDKS = ["boto3", "botocore", "pynamodb"]
+QUICK = [*SDKS, "botocore", "pydantic", "aws_lambda_powertools", "yaml", "asyncio", "ssl", "http.client", "sqlite3"]
+"""A function that is called often, or waited for: its SDKs come with the first use of what needs them."""
+
 MAY_NOT_LOAD = {
     "lamplighter.usecases.lease_job": [
         *SDKS,
@@ -30,6 +33,21 @@ MAY_NOT_LOAD = {
     "functions.api": [*SDKS, "adapters", "uvicorn", "sqlite3", "yaml", "lamplighter_worker"],
     "adapters.metadata.dynamodb_http": [*AWS_SDKS, "pydantic", "urllib.request", "asyncio", "sqlite3"],
     "adapters.secrets.parameter_store": [*AWS_SDKS, "pydantic", "urllib.request", "asyncio", "sqlite3"],
+    "functions.aws.worker_api": QUICK,
+    "functions.aws.tasks": QUICK,
+    "functions.aws.outbox": QUICK,
+    "functions.aws.audit": QUICK,
+    "functions.aws.events": QUICK,
+    "functions.aws.sweep": QUICK,
+    "functions.aws.api": [
+        *SDKS,
+        "yaml",
+        "uvicorn",
+        "sqlite3",
+        "python_multipart",
+        "functions.routes.executions",
+        "lamplighter_worker",
+    ],
     "functions.local.cli": [*SDKS, "pydantic", "aws_lambda_powertools", "uvicorn", "adapters", "sqlite3"],
 }
 
