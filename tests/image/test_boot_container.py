@@ -160,6 +160,18 @@ def test_a_running_container_keeps_a_silent_machine_on(new_instance: Callable[..
     instance.wait_off()
 
 
+def test_a_machine_of_ec2_learns_who_it_is_from_its_metadata_service(new_instance: Callable[..., Instance]) -> None:
+    told = user_data(control_url="http://127.0.0.1:9", identity="ec2", installation="0123-abc")
+    instance = new_instance(told, credentials=credentials)
+    service = instance.metadata
+    assert service
+
+    def asked() -> bool:
+        return ("GET", "/latest/meta-data/instance-id") in service.requests
+
+    until(asked, "the agent asks which instance it is", seconds=120)
+
+
 def test_an_agent_that_falls_is_started_again_and_goes_on(new_control: Callable[..., ControlPlane]) -> None:
     control = new_control(boot_container((BUSYBOX,)))
     execution = control.submit(BUSYBOX, "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")

@@ -7,8 +7,8 @@ set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LIBRARY=/usr/lib/lamplighter
-# apparmor: without it Docker's own profile for containers is not applied. mdadm: stripes the machine's own disks.
-PACKAGES=(ca-certificates python3 docker.io iptables apparmor mdadm)
+# apparmor: without it Docker's own profile for containers is not applied. e2fsprogs and mdadm: for the machine's own disks.
+PACKAGES=(ca-certificates python3 docker.io iptables apparmor e2fsprogs mdadm)
 UNITS=(lamplighter-{maxlife,deadman}.timer lamplighter-{firewall,scratch,settings,agent}.service docker.service containerd.service)
 # They would work, download or wait while somebody pays for the machine; and nobody logs in.
 UNWANTED=(apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service man-db.timer dpkg-db-backup.timer e2scrub_all.timer
