@@ -23,12 +23,12 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 TRIES = 16
-"""Each try reads anew; with these, and waits between them, writers that meet by chance all get through and a real fault still surfaces."""
+"""Each try reads anew. With so many, and the waits between them, writers that meet all get through and a real fault surfaces."""
 
 FIRST_WAIT_SECONDS = 0.02
-LONGEST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 2.0
 """Of the waits between tries each may be twice as long as the one before. Without them, one in ten of those who submit to one
-project from eight processes at once uses up its tries on DynamoDB Local; with them, nobody does (2026-11-23).
+project from eight processes at once used up a dozen tries on DynamoDB Local; with them, nobody did (2026-11-23).
 """
 
 _TURNS = tuple(threading.Lock() for _ in range(64))
