@@ -60,6 +60,8 @@ def read_options(
     options: Json, *, templates: Mapping[str, str], subnets: Sequence[str], gpu: bool = False
 ) -> Ec2Options:
     """The checked options; `launch_template` becomes the template's id. Raises `LaunchRefused` naming the faulty option."""
+    if not templates:
+        raise LaunchRefused("there is no launch template yet: update the stack with WorkerImageId, or GpuWorkerImageId")
     unknown = sorted(set(options) - set(KNOWN))
     if unknown:
         raise _refused(unknown[0], options[unknown[0]], f"one of {', '.join(KNOWN)}", "there is no such option")

@@ -104,9 +104,8 @@ def _bucket(name: str, bucket: str, settings: Settings) -> BuiltIn:
 
 
 def _cloud(settings: Settings) -> Any:
-    return adapter("clouds", "ec2")(
-        settings.need("launch_templates"), settings.need("subnets"), region=settings.region or None
-    )
+    # No templates is a stack whose worker image is still to be made: it launches nothing, and has nothing to be afraid of.
+    return adapter("clouds", "ec2")(settings.launch_templates, settings.need("subnets"), region=settings.region or None)
 
 
 def _workflow(settings: Settings) -> Any:

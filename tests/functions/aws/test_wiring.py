@@ -12,7 +12,8 @@ from functions.aws import api, worker_api
 from functions.aws.settings import Settings
 from functions.aws.wiring import make_metadata, make_world, sandbox_world
 from functions.later import Once, later
-from lamplighter.errors import NotFound, Unavailable
+from lamplighter.errors import LaunchRefused, NotFound, Unavailable
+from lamplighter.ports import LaunchRequest
 from lamplighter.usecases.initialise import initialise
 from tests.conformance.metadata_places import REGION
 from tests.functions.aws.gateway_client import GatewayClient
@@ -86,7 +87,7 @@ def test_each_purpose_has_its_bucket(table: str) -> None:
     [
         (lambda world: world.secrets.get("x"), "LAMPLIGHTER_SECRETS_PREFIX"),
         (lambda world: world.workflow.stop("x", "y"), "LAMPLIGHTER_EXECUTION_MACHINE"),
-        (lambda world: world.clouds["ec2"].terminate("x"), "LAMPLIGHTER_LAUNCH_TEMPLATES"),
+        (lambda world: world.clouds["ec2"].terminate("x"), "LAMPLIGHTER_SUBNETS"),
         (lambda world: world.identities["ec2"].cloud_id({}), "LAMPLIGHTER_ACCOUNT"),
     ],
 )
@@ -98,6 +99,16 @@ def test_a_part_is_missed_by_what_needs_it_and_by_nothing_else(
 
     with pytest.raises(Unavailable, match=variable):
         use(world)
+
+
+def test_a_stack_without_a_worker_image_has_a_cloud_that_launches_nothing_and_says_why(table: str) -> None:
+    settings = _settings(table, subnets=("subnet-1",))
+    cloud = make_world(settings, make_metadata(settings)).clouds["ec2"]
+    wish = LaunchRequest("t", "m-1", "i-1", "cpu", "https://ml.example.org", "j", {"instance_types": ["t3.large"]})
+
+    assert cloud.describe("i-1") == ()
+    with pytest.raises(LaunchRefused, match="WorkerImageId"):
+        cloud.launch(wish)
 
 
 def test_what_is_made_later_is_made_once_and_a_failure_is_tried_again() -> None:
