@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
-Notice = Literal["", "rebalance", "interruption"]
-"""What a machine's cloud has said of its end: nothing; that it may be near; that it comes within minutes."""
+from lamplighter.contract.report import Notice
 
 _NOTICES: tuple[Notice, ...] = ("", "rebalance", "interruption")
 

@@ -10,7 +10,7 @@ from lamplighter.domain.machines import MachineState
 from lamplighter.errors import Unavailable
 from lamplighter.ports import Delete, Put
 from lamplighter.usecases.cloud_events import machine_gone, spot_notice
-from lamplighter.usecases.machines import machine_by_cloud_id
+from lamplighter.usecases.machines import know_cloud_id, machine_by_cloud_id
 from tests.life import Agent, Life, with_agent
 
 
@@ -55,6 +55,17 @@ def test_a_launch_whose_answer_was_lost_is_put_right_by_the_sweep():
     found = machine_by_cloud_id("local", row.key.partition.rpartition("#")[2], world=life.world)
     assert found
     assert found.value.id == agent.machine_id
+
+
+def test_the_first_answer_to_a_launch_stays():
+    life = Life()
+    agent = busy_agent(life)
+    cloud_id = body_of(agent)
+
+    know_cloud_id(agent.machine_id, "another", world=life.world)
+
+    assert body_of(agent) == cloud_id
+    assert machine_by_cloud_id("local", "another", world=life.world) is None
 
 
 def test_the_end_of_a_machine_moves_its_work_at_once():
