@@ -5,12 +5,13 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-PACKAGES=(mmdebstrap qemu-system-x86 qemu-utils genisoimage e2fsprogs shellcheck packer iproute2)
+PACKAGES=(mmdebstrap debian-archive-keyring qemu-system-x86 qemu-utils genisoimage e2fsprogs shellcheck packer iproute2)
 COMMANDS=(mmdebstrap qemu-system-x86_64 qemu-img genisoimage mkfs.ext4 debugfs shellcheck packer ip)
 IMAGE=lamplighter/worker-machine:test
 LABEL=io.lamplighter.content
 MAKER=$ROOT/worker_ami/image
 PLACE=$CACHE/image
+KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
 main() {
     [ "$(id -u)" = 0 ] || die "the worker's image is made by root only: run make worker as root."
@@ -35,8 +36,8 @@ main() {
 
 tools() {
     local command
-    for command in "${COMMANDS[@]}"; do
-        command -v "$command" >/dev/null 2>&1 && continue
+    for command in "${COMMANDS[@]}" "$KEYS"; do
+        command -v "$command" >/dev/null 2>&1 || [ -e "$command" ] && continue
         say "worker image: installing its tools with apt-get"
         export DEBIAN_FRONTEND=noninteractive
         quietly "apt-get update" "Are apt's sources reachable?" apt-get update -qq
@@ -68,7 +69,9 @@ disk() {
     cp "$WORK/root"/boot/vmlinuz-* "$PLACE/vmlinuz"
     cp "$WORK/root"/boot/initrd.img-* "$PLACE/initrd"
     mkfs.ext4 -q -F -d "$WORK/root" -L root "$WORK/disk.raw" 4G
-    qemu-img convert -O qcow2 "$WORK/disk.raw" "$PLACE/disk.qcow2"
+    qemu-img convert -O qcow2 "$WORK/disk.raw" "$WORK/disk.qcow2"
+    # A machine that runs on the older disk keeps it.
+    mv "$WORK/disk.qcow2" "$PLACE/disk.qcow2"
 }
 
 main "$@"
