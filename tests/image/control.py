@@ -18,8 +18,10 @@ from functions.local.background import Background
 from functions.local.listening import listen
 from functions.settings import Settings
 from functions.wiring import wire
+from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import Machine
 from lamplighter.errors import NotYet
+from lamplighter.keys import lease as lease_key
 from lamplighter.keys import machine as machine_key
 from lamplighter.ports import CloudMachine, LaunchRequest
 from lamplighter.records import find
@@ -160,6 +162,14 @@ class ControlPlane(RunningServer):
         found = find(self.wired.world.metadata, Machine, machine_key(machine_id))
         assert found is not None
         return found.value
+
+    def times(self, machine_id: str, execution: Mapping[str, Any]) -> str:
+        """Seconds from power-on, for whoever watches; no test depends on them."""
+        begun = self.cloud.machines[machine_id].started_at
+        lease = find(self.wired.world.metadata, Lease, lease_key(execution["id"]))
+        moments = {"registered": self.machine(machine_id).registered_at, "leased": lease and lease.value.granted_at}
+        told = [f"{what} after {at.timestamp() - begun:.1f} s" for what, at in moments.items() if at]
+        return f"booted, {', '.join(told)}"
 
     def _upload(self, project: str, code: bytes) -> str:
         head = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -59,7 +58,7 @@ def test_a_machine_boots_works_is_drained_and_powers_itself_off(
     gone = until(lambda: _gone(control, machine_id), "the control plane knows that the machine is gone")
     assert "drained" in gone.retired_because or "idle" in gone.retired_because
     with capsys.disabled():
-        print("\n" + _times(instance, worked, execution))
+        print(f"\na container of the image {control.times(machine_id, execution)}")
 
 
 def test_only_root_of_the_machine_itself_reaches_the_metadata_service(idle: Instance) -> None:
@@ -228,10 +227,3 @@ def _moment(instance: Instance, unit: str, name: str) -> int:
 def _gone(control: ControlPlane, machine_id: str) -> Machine | None:
     machine = control.machine(machine_id)
     return machine if machine.state is MachineState.GONE else None
-
-
-def _times(instance: Instance, machine: Machine, execution: dict[str, object]) -> str:
-    """Figures for whoever watches; nothing is promised by them here."""
-    assert machine.registered_at
-    ready = machine.registered_at.timestamp() - instance.started_at
-    return json.dumps({"container boot -> registered": f"{ready:.1f} s"})

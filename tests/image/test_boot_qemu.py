@@ -41,7 +41,5 @@ def test_a_machine_with_a_kernel_of_its_own_boots_works_and_powers_itself_off(
     assert places["/var/lib/docker"] == places["/var/lib/lamplighter"]
     assert places["/var/lib/docker"].startswith("/dev/md"), "its two own disks are one"
     machine.wait_off(PATIENCE)
-    worked = control.machine(machine_id)
-    assert worked.registered_at
     with capsys.disabled():
-        print(f"\nqemu boot -> registered: {worked.registered_at.timestamp() - machine.started_at:.1f} s")
+        print(f"\na disk of the image under QEMU {control.times(machine_id, execution)}")
