@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the worker's image for the tests: lamplighter/worker-machine:test for Docker, and .cache/image/{disk.qcow2,vmlinuz,initrd}.
+# Makes the worker's image for the tests: lamplighter/worker-machine:test for Docker, and .cache/image/{disk.raw,vmlinuz,initrd}.
 #
 # Root, Debian or Ubuntu. Packages are installed when they are missing; what was made of the same content is left as it is.
 set -euo pipefail
@@ -59,19 +59,21 @@ content_key() {
 
 container() {
     set -o pipefail
+    local older
+    older=$(docker image inspect -f '{{.Id}}' "$IMAGE" 2>/dev/null || true)
     tar -C "$WORK/root" --numeric-owner --exclude=./boot/* -c . | docker import -c "LABEL $LABEL=$1" \
         -c 'ENV container=docker' -c 'CMD ["/lib/systemd/systemd"]' - "$IMAGE"
+    # Kept only while an instance still runs on it.
+    [ -z "$older" ] || docker rmi "$older" || true
 }
 
-# A disk without a boot loader: the kernel is given to QEMU beside it.
+# A disk without a boot loader: the kernel is given to QEMU beside it. A machine that runs on the older disk keeps it.
 disk() {
     echo 'LABEL=root / ext4 defaults 0 1' >"$WORK/root/etc/fstab"
     cp "$WORK/root"/boot/vmlinuz-* "$PLACE/vmlinuz"
     cp "$WORK/root"/boot/initrd.img-* "$PLACE/initrd"
     mkfs.ext4 -q -F -d "$WORK/root" -L root "$WORK/disk.raw" 4G
-    qemu-img convert -O qcow2 "$WORK/disk.raw" "$WORK/disk.qcow2"
-    # A machine that runs on the older disk keeps it.
-    mv "$WORK/disk.qcow2" "$PLACE/disk.qcow2"
+    mv "$WORK/disk.raw" "$PLACE/disk.raw"
 }
 
 main "$@"

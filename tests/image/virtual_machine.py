@@ -36,10 +36,10 @@ class VirtualMachine:
 
     def start(self) -> VirtualMachine:
         """Powers it on."""
-        assert (BUILT / "disk.qcow2").exists(), f"there is no disk in {BUILT}: run `make worker` as root"
+        assert (BUILT / "disk.raw").exists(), f"there is no disk in {BUILT}: run `make worker` as root"
         self._files = Path(tempfile.mkdtemp(prefix="lamplighter-machine-"))
         self._make_seed()
-        self._run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(BUILT / "disk.qcow2"), "-F", "qcow2", "root")
+        self._run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(BUILT / "disk.raw"), "-F", "raw", "root")
         for disk in OWN_DISKS:
             self._run("qemu-img", "create", "-q", "-f", "qcow2", disk, "1G")
         # Without -no-shutdown and with -no-reboot the process ends when the machine does.
