@@ -52,7 +52,7 @@ def launch_request(machine: Machine, *, world: World) -> LaunchRequest:
         installation=world.installation.id,
         environment=machine.environment_slug,
         control_url=world.installation.worker_url or world.installation.url,
-        join_token=join_token(machine.id, world=world),
+        join_token=join_token(machine.id, world=world) if _joins(machine, world) else "",
         options=machine.options,
         requested_at=machine.requested_at,
         gpu_spec=machine.gpu_spec,
@@ -77,6 +77,11 @@ def machine_by_cloud_id(cloud: str, cloud_id: str, *, world: World) -> Stored[Ma
     return find(world.metadata, Machine, keys.machine(str(row.value["machine_id"]))) if row else None
 
 
+def _joins(machine: Machine, world: World) -> bool:
+    """Whether its agent introduces itself with a join token: where the cloud knows its machines, there is none to steal."""
+    return machine.cloud not in world.identities
+
+
 def join_token(machine_id: str, *, world: World) -> str:
     """The same for every try of a launch, so that the request stays byte-identical; derived, never stored in clear."""
     secret = world.secrets.get("installation/join-key")
@@ -99,9 +104,10 @@ def _note_token(machine_id: str, token: str, states: tuple[MachineState, ...], w
         world.nudge()
         return None
     writes: list[Write] = [stored.becomes(replace(stored.value, workflow_token=token))]
-    join_key = keys.session(digest(join_token(machine_id, world=world)))
-    if MachineState.REQUESTED in states and not world.metadata.get(join_key):
-        writes.append(Put(join_key, {"machine_id": machine_id, "kind": "join"}, ABSENT))
+    if MachineState.REQUESTED in states and _joins(stored.value, world):
+        join_key = keys.session(digest(join_token(machine_id, world=world)))
+        if not world.metadata.get(join_key):
+            writes.append(Put(join_key, {"machine_id": machine_id, "kind": "join"}, ABSENT))
     world.metadata.transact(writes)
     return find(world.metadata, Machine, keys.machine(machine_id))
 
@@ -162,7 +168,8 @@ def _forgotten(machine: Machine, world: World) -> list[Write]:
         rows.append(keys.session(machine.session_sha256))
     if machine.cloud_id:
         rows.append(keys.cloud_machine(machine.cloud, machine.cloud_id))
-    rows.append(keys.session(digest(join_token(machine.id, world=world))))
+    if _joins(machine, world):
+        rows.append(keys.session(digest(join_token(machine.id, world=world))))
     return [Stored(r.key, r.version, r.value).removed() for r in world.metadata.get_many(rows).values()]
 
 

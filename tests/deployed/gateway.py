@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -16,11 +17,13 @@ _HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "cont
 class Gateway:
     """Passes each request on to the API `api_id` of the emulator at `emulator`, under its host name there.
 
-    It listens on `address`, where machines reach it too. Start it before the stack is there, for its address; give `api_id` later.
+    It listens on `address`, where machines reach it too. Start it before the stack is there, for its address; give `api_id`
+    later. `refusals` are the latest, for stories that fail.
     """
 
     def __init__(self, address: str, emulator: str) -> None:
         self.api_id = ""
+        self.refusals: deque[str] = deque(maxlen=50)
         self._server = ThreadingHTTPServer((address, 0), _handler(self, emulator))
         self._server.daemon_threads = True
         self.url = f"http://{address}:{self._server.server_port}"
@@ -62,6 +65,8 @@ def _handler(gateway: Gateway, emulator: str) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = pass_on
 
         def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            if status >= 400:
+                gateway.refusals.append(f"{self.command} {self.path}: {status} {body[:500]!r}")
             self.send_response(status)
             for name, value in headers.items():
                 if name.lower() not in _HOP:

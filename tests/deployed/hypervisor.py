@@ -68,11 +68,13 @@ class Hypervisor:
         return [machine for page in pages for group in page["Reservations"] for machine in group["Instances"]]
 
     def _boot(self, name: str) -> Instance:
+        # They are got now: the metadata service lives in a network of its own.
+        keys = self._credentials(name)
         return Instance(
             self._user_data,
             instance_id=name,
             images=self._images,
-            credentials=lambda: self._credentials(name),
+            credentials=lambda: keys,
             role=self._role,
             region=self._region,
         ).start()
@@ -80,8 +82,8 @@ class Hypervisor:
     def _credentials(self, name: str) -> dict[str, str]:
         """What EC2 gives to an instance: a session of the role, named after the instance."""
         account = self._sts.get_caller_identity()["Account"]
-        keys = self._sts.assume_role(RoleArn=f"arn:aws:iam::{account}:role/{self._role}", RoleSessionName=name)
-        got = keys["Credentials"]
+        role = f"arn:aws:iam::{account}:role/{self._role}"
+        got = self._sts.assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
         return {
             "AccessKeyId": got["AccessKeyId"],
             "SecretAccessKey": got["SecretAccessKey"],

@@ -20,6 +20,7 @@ from tests.e2e.vh import VhHome
 from tests.emulators.ministack import REGION, Ministack
 
 PASSWORD = "correct horse battery staple"
+INIT = ("init", "--environment", "cpu", "--instance-type", "t3.medium", "--purchase", "spot", "--password-stdin")
 
 
 @dataclass
@@ -64,7 +65,9 @@ def deployed(aws: Ministack, bridge: str, tmp_path_factory: pytest.TempPathFacto
     ensure_image()
     with _deployed("lamplighter", aws, bridge, tmp_path_factory.mktemp("stack")) as there:
         tells(there.machines.logs)
-        there.stack.lamplighter("init", "--admin-password-stdin", stdin=f"{PASSWORD}\n")
+        tells(there.stack.logs)
+        tells(lambda: "\n".join(there.gateway.refusals))
+        there.stack.lamplighter(*INIT, stdin=f"{PASSWORD}\n")
         yield there
 
 
@@ -73,6 +76,6 @@ def test_a_run_of_an_unmodified_vh_lights_a_machine_and_puts_it_out(deployed: De
     vh = VhHome(api, tmp_path / "home").log_in()
 
     counter = vh.run("train", "--lr=0.5")
-    execution = vh.ended(counter, seconds=240)
+    execution = vh.ended(counter, seconds=60)
 
     assert execution["status"] == "complete"

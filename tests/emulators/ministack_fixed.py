@@ -10,10 +10,11 @@ import os
 
 from ministack.app import main
 
-from tests.emulators import fixed_cloudformation, fixed_lambda, fixed_step_functions
+from tests.emulators import fixed_cloudformation, fixed_iam, fixed_lambda, fixed_step_functions
 
 if __name__ == "__main__":
     fixed_step_functions.install(held_time=os.environ.get("HELD_TIME") == "1")
     fixed_lambda.install()
     fixed_cloudformation.install()
+    fixed_iam.install()
     main()
