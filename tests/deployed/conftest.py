@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.deployed.deployment import Deployment, deployed
 from tests.docker import ensure_docker
 from tests.emulators.ministack import Ministack
 
@@ -44,7 +45,16 @@ def aws(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minis
         yield started
 
 
-@pytest.fixture(scope="session")
-def tells() -> Any:
-    """Takes functions whose text is shown when the story fails."""
+@pytest.fixture
+def tells() -> Callable[[Callable[[], str]], None]:
+    """Takes a function whose text is shown when the story fails."""
     return _told.append
+
+
+@pytest.fixture(scope="module")
+def deployment(aws: Ministack, bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A stack that has begun, for the stories of a module."""
+    with deployed("lamplighter", aws, bridge, tmp_path_factory.mktemp("stack")) as there:
+        _told.append(there.tell)
+        there.begin()
+        yield there

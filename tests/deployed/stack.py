@@ -55,6 +55,24 @@ class Stack:
         cloudformation.delete_stack(StackName=self.name)
         cloudformation.get_waiter("stack_delete_complete").wait(StackName=self.name, WaiterConfig={"Delay": 1})
 
+    def destroy(self) -> None:
+        """All of it, with what the operator and the runs have put there: the documentation has the commands for people."""
+        outputs = self.outputs
+        for bucket in (outputs[f"{kind}Bucket"] for kind in ("Data", "Code", "Logs", "Audit")):
+            self._empty(bucket)
+        self.delete()
+        ssm = self.aws.client("ssm")
+        for page in ssm.get_paginator("get_parameters_by_path").paginate(Path=outputs["SecretsPrefix"], Recursive=True):
+            for parameter in page["Parameters"]:
+                ssm.delete_parameter(Name=parameter["Name"])
+
+    def _empty(self, bucket: str) -> None:
+        s3 = self.aws.client("s3")
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                which = {"Key": one["Key"], "VersionId": one["VersionId"]}
+                s3.delete_object(Bucket=bucket, BypassGovernanceRetention=True, **which)
+
     def logs(self) -> str:
         """What its functions have logged lately."""
         logs = self.aws.client("logs")
