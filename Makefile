@@ -59,7 +59,7 @@ lock: ## resolve the dependencies anew; commit what changes
 	@infra/setup/setup.sh server
 	PATH="$(CURDIR)/.cache/tools/bin:$$PATH"; \
 	$(LOCK) --upgrade pyproject.toml --extra aws --extra server --group dev --no-emit-package lamplighter-worker --no-emit-package lamplighter -o requirements.lock; \
-	cd infra/setup && for name in tools clients utils digits sam emulators; do $(LOCK) --upgrade $$name.in -o $$name.lock; done
+	cd infra/setup && for name in tools clients utils digits sam aws emulators; do $(LOCK) --upgrade $$name.in -o $$name.lock; done
 
 docker: ## make a Docker engine answer (installs one when root on Debian or Ubuntu)
 	@infra/setup/docker.sh
@@ -69,8 +69,8 @@ emulators: ## the AWS emulator and the other servers that tests start
 	@infra/setup/dynamodb_local.sh
 	@infra/setup/asl.sh
 
-sam: ## install what checks template.yaml and deploys it to AWS
-	@infra/setup/setup.sh sam
+sam: ## install what checks template.yaml, deploys it to AWS and looks after it there
+	@infra/setup/setup.sh sam aws
 
 images: docker ## build the images of the tests and the demo
 	@infra/setup/setup.sh server clients digits

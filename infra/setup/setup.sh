@@ -7,6 +7,7 @@
 #
 # emulators   .cache/emulators   the AWS emulator of the tests, with what the functions that it runs import
 # sam         .cache/sam         the AWS SAM CLI and cfn-lint, which check template.yaml and deploy it
+# aws         .cache/aws         the AWS CLI, with which operators look after a stack
 #
 # May be run again at any time: a part whose lock file has not changed since is left as it is.
 set -euo pipefail
@@ -27,7 +28,8 @@ main() {
             digits) digits ;;
             emulators) emulators ;;
             sam) sam ;;
-            *) die "there is no part '$part': name server, clients, digits, emulators or sam." ;;
+            aws) aws ;;
+            *) die "there is no part '$part': name server, clients, digits, emulators, sam or aws." ;;
         esac
     done
 }
@@ -85,6 +87,16 @@ sam() {
     quietly "installing sam.lock" "$NETWORK" \
         uv pip sync -q --require-hashes --python "$CACHE/sam/bin/python" "$LOCKS/sam.lock"
     done_with sam
+}
+
+aws() {
+    fresh aws "$LOCKS/aws.lock" && [ -x "$CACHE/aws/bin/aws" ] && return 0
+    tools
+    say "aws: installing the AWS CLI into .cache/aws"
+    make_venv "$CACHE/aws"
+    quietly "installing aws.lock" "$NETWORK" \
+        uv pip sync -q --require-hashes --python "$CACHE/aws/bin/python" "$LOCKS/aws.lock"
+    done_with aws
 }
 
 # fresh PART FILE...: whether PART was installed from these very files. Leaves their digest in $digest for done_with.
