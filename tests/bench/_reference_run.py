@@ -11,9 +11,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from lamplighter_worker.outputs import PARALLEL
 from lamplighter_worker.sender import LONGEST_GAP, MOST_LINES, WATCHED_GAP
 
 from functions.aws import api, outbox, sweep, tasks, worker_api
+from functions.aws.wiring import HEARTBEAT_SECONDS, POLL_SECONDS
 from lamplighter import keys
 from lamplighter.domain.data import Datum
 from lamplighter.ports import Record
@@ -21,12 +23,13 @@ from lamplighter.records import need, walk
 from lamplighter.usecases import machines, people
 from tests.bench._meter import Meter, MeteredMetadata, MeteredStore
 from tests.doubles import MemoryStores, RecordingWorkflow
-from tests.life import Life
+from tests.life import DEFINITIONS, Life
 
 HOUR = 3600
-HEARTBEAT_SECONDS = 30.0
-POLL_SECONDS = 2.0
 IDLE_SECONDS = 300
+DYING_SECONDS = 30
+"""How long EC2 takes to end an instance, which nobody promises: an assumption."""
+
 LOG_LINES, LINE = 10_000, "x" * 100
 OUTPUTS = 10
 TOKEN = "waiting-state"
@@ -94,7 +97,10 @@ class Stage:
         return self.call("worker_api", "POST", f"/api/worker/v0/{path}", body, f"Session {self.session}")
 
     def task(self, name: str, **ids: str) -> None:
-        """A state of a state machine."""
+        """A state of a state machine is entered, or tried again, which is billed as another transition.
+
+        https://aws.amazon.com/step-functions/pricing/
+        """
         self.meter.counts["transitions"] += 1
         with self.meter.function("tasks"):
             self.tasks({"task": name, **ids}, None)
@@ -147,7 +153,7 @@ class Stage:
         epoch, path = offer["job"]["epoch"], f"executions/{execution_id}"
         self.say(f"{path}/started/", {"epoch": epoch, "runtime": "docker", "image_digest": "sha256:" + 64 * "0"})
         lines = self._hour(path, epoch)
-        outputs = [self._output(path, epoch, n) for n in range(OUTPUTS)]
+        outputs = self._outputs(path, epoch)
         self.say(
             f"{path}/finish/",
             {"epoch": epoch, "outcome": "complete", "last_seq": lines, "outputs": outputs, "exit_code": 0},
@@ -182,28 +188,34 @@ class Stage:
             sent = int(answer["next_seq"])
         return sent
 
-    def _output(self, path: str, epoch: object, number: int) -> str:
-        content = f"output {number}".encode()
-        digests = {name: hashlib.new(name, content).hexdigest() for name in ("md5", "sha1", "sha256")}
-        wish = {"epoch": epoch, "name": f"model-{number}.bin", "size": len(content), **digests}
-        output_id = str(self.say(f"{path}/outputs/", wish)["output_id"])
-        datum = need(self.life.world.metadata, Datum, keys.datum(output_id), "it").value
-        self.life.store.put(datum.object_key, io.BytesIO(content), size=len(content))
-        self.meter.counts["puts"] += 1  # by the machine, to the address it was given
-        self.say(f"{path}/outputs/{output_id}/stored/", {"epoch": epoch})
-        return output_id
+    def _outputs(self, path: str, epoch: object) -> list[str]:
+        """All at the end, in as many threads as the agent has: the first asks alone, those that come meanwhile ask together."""
+        ids: list[str] = []
+        for crew in (range(1), range(1, PARALLEL), range(PARALLEL, OUTPUTS)):
+            wishes = {f"output {number}".encode(): _wish(number, epoch) for number in crew}
+            several = {"epoch": epoch, "outputs": list(wishes.values())}
+            targets = self.say(f"{path}/outputs/several/", several)["targets"]
+            crew_ids = [str(target["output_id"]) for target in targets]
+            for content, output_id in zip(wishes, crew_ids, strict=True):
+                datum = need(self.life.world.metadata, Datum, keys.datum(output_id), "it").value
+                self.life.store.put(datum.object_key, io.BytesIO(content), size=len(content))
+                self.meter.counts["puts"] += 1  # by the machine, to the address it was given
+            self.say(f"{path}/outputs/several/stored/", {"epoch": epoch, "output_ids": crew_ids})
+            ids += crew_ids
+        return ids
 
     def idle(self) -> None:
         """The machine asks for work until it is told to go out."""
         asked = 0
-        while self.say("lease/", {"claim_id": f"idle-{asked}"})["order"] == "wait":
+        while (offer := self.say("lease/", {"claim_id": f"idle-{asked}"}))["order"] == "wait":
             asked += 1
-            self.life.clock.advance(seconds=POLL_SECONDS)
+            self.life.clock.advance(seconds=offer["wait_seconds"])
 
     def put_out(self, machine_id: str) -> None:
-        """It says farewell and powers off; the cloud confirms."""
+        """It says farewell and powers off; the cloud is asked until it confirms."""
         self.say("farewell/", {"reason": "drained"})
-        self.task("put_out_machine", machine_id=machine_id, reason="retired")
+        for _ in range(1 + _retries(DYING_SECONDS)):
+            self.task("put_out_machine", machine_id=machine_id, reason="retired")
         self.task("settle_machine", machine_id=machine_id)
 
     def sweep_once(self) -> None:
@@ -218,3 +230,19 @@ def _stream_record(row: Record) -> dict[str, Any]:
     image = {"value": {"S": json.dumps(row.value)}}
     keys_of = {"pk": {"S": row.key.partition}, "sk": {"S": row.key.sort}}
     return {"eventName": "INSERT", "dynamodb": {"Keys": keys_of, "NewImage": image, "SequenceNumber": "1"}}
+
+
+def _wish(number: int, epoch: object) -> dict[str, Any]:
+    content = f"output {number}".encode()
+    digests = {name: hashlib.new(name, content).hexdigest() for name in ("md5", "sha1", "sha256")}
+    return {"epoch": epoch, "name": f"model-{number}.bin", "size": len(content), **digests}
+
+
+def _retries(seconds: float) -> int:
+    """How often a state is tried again while a machine takes so long to be gone."""
+    retrier = DEFINITIONS["machine"]["States"]["PutOut"]["Retry"][0]
+    waited, tries = 0.0, 0
+    while waited < seconds:
+        pause = retrier["IntervalSeconds"] * retrier["BackoffRate"] ** tries
+        waited, tries = waited + min(pause, retrier["MaxDelaySeconds"]), tries + 1
+    return tries

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from functions.aws.sweep import METRICS
 from tests.bench._meter import Meter
-from tests.bench._reference_run import IDLE_SECONDS, Stage
+from tests.bench._reference_run import DYING_SECONDS, IDLE_SECONDS, Stage
+from tests.infra.stack import ROOT, Stack, deployed
 
-ROOT = Path(__file__).parents[2]
-MEMORY_GB = 0.25
-CORES = MEMORY_GB * 1024 / 1769
-"""Lambda gives one core for 1,769 MB (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
+MB_OF_A_CORE = 1769
+"""Lambda gives one core for so much memory (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
 
 WAIT_SECONDS = 0.005
 """For a call of DynamoDB or S3 in the same region: an assumption, on the high side of what they publish."""
@@ -35,16 +34,22 @@ GOALS = {"execution": 0.30, "idle": 3.00}
 
 def main() -> None:
     prices = tomllib.loads((ROOT / "infra" / "prices" / "aws.toml").read_text())
+    stack = deployed()
     print(f"List prices of {prices['date']}, {prices['region']}; USD for 1,000 of each")
+    print(
+        f"assumed: {IDLE_SECONDS} s idle after the job, {DYING_SECONDS} s until the cloud says that a machine is gone"
+    )
     execution, machine = _played()
     shown = {"one execution, 1 h": execution, f"its machine, {IDLE_SECONDS // 60} min idle": machine}
-    bills = {name: _bill(meter, prices) for name, meter in shown.items()}
-    _table(bills, shown)
+    bills = {name: _bill(meter, prices, stack) for name, meter in shown.items()}
+    _table(bills, shown, stack)
     total = sum(bills["one execution, 1 h"].values()) * 1000
-    print(
-        f"goal for 1,000 executions: ${GOALS['execution']:.2f}: ${total:.3f} {'met' if total <= GOALS['execution'] else 'MISSED'}"
-    )
-    _idle(prices)
+    _judge("1,000 executions", total, GOALS["execution"])
+    _idle(prices, stack)
+
+
+def _judge(what: str, usd: float, goal: float) -> None:
+    print(f"goal for {what}: ${goal:.2f}: ${usd:.3f} {'met' if usd <= goal else 'MISSED'}")
 
 
 def _played() -> tuple[Meter, Meter]:
@@ -62,13 +67,14 @@ def _played() -> tuple[Meter, Meter]:
     return execution, machine
 
 
-def _bill(meter: Meter, prices: Mapping[str, Any]) -> dict[str, float]:
+def _bill(meter: Meter, prices: Mapping[str, Any], stack: Stack) -> dict[str, float]:
     """USD by service."""
     counts = meter.counts
     calls = sum(meter.calls.values())
+    gigabyte_seconds = sum(_seconds(meter, f, stack) * _megabytes(f, stack) / 1024 for f in meter.calls)
     return {
         "Lambda requests": calls * prices["lambda"]["request"],
-        "Lambda time": sum(_seconds(meter, f) for f in meter.calls) * MEMORY_GB * prices["lambda"]["arm_gb_second"],
+        "Lambda time": gigabyte_seconds * prices["lambda"]["arm_gb_second"],
         "HTTP API": counts["requests"] * prices["http_api"]["request"],
         "DynamoDB writes": counts["write_units"] * prices["dynamodb"]["write_unit"],
         "DynamoDB reads": counts["read_units"] * prices["dynamodb"]["read_unit"],
@@ -78,14 +84,19 @@ def _bill(meter: Meter, prices: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _seconds(meter: Meter, function: str) -> float:
+def _seconds(meter: Meter, function: str, stack: Stack) -> float:
     """Billed by Lambda for all calls of the function."""
     services = meter.waits[function]
     cpu = meter.cpu[function] + services * SIGNING_SECONDS.get(function, SDK_SECONDS)
-    return cpu / CORES + services * WAIT_SECONDS
+    return cpu * MB_OF_A_CORE / _megabytes(function, stack) + services * WAIT_SECONDS
 
 
-def _table(bills: Mapping[str, Mapping[str, float]], meters: Mapping[str, Meter]) -> None:
+def _megabytes(function: str, stack: Stack) -> int:
+    """The memory that the template gives to the function."""
+    return int(stack.resource(f"{function.title().replace('_', '')}Function").properties["MemorySize"])
+
+
+def _table(bills: Mapping[str, Mapping[str, float]], meters: Mapping[str, Meter], stack: Stack) -> None:
     names = next(iter(bills.values())).keys()
     print(f"{'':18}" + "".join(f"{column:>26}" for column in bills))
     for name in names:
@@ -94,34 +105,31 @@ def _table(bills: Mapping[str, Mapping[str, float]], meters: Mapping[str, Meter]
     for name, meter in meters.items():
         counted = dict(meter.counts) | {f"calls of {f}": n for f, n in meter.calls.items()}
         print(f"{name}: " + ", ".join(f"{n} {what}" for what, n in sorted(counted.items())))
-        times = ", ".join(f"{f} {_seconds(meter, f) / n * 1000:.0f} ms" for f, n in meter.calls.items())
+        times = ", ".join(f"{f} {_seconds(meter, f, stack) / n * 1000:.0f} ms" for f, n in meter.calls.items())
         print(f"  billed for a call: {times}")
 
 
-def _idle(prices: Mapping[str, Any]) -> None:
+def _idle(prices: Mapping[str, Any], stack: Stack) -> None:
     """One sweep a minute over an installation that has worked and rests, and what lies there."""
     meter = Meter()
     stage = Stage(Meter())
     stage.meter_with(meter)
     stage.sweep_once()
-    sweeps = {name: usd * MINUTES_OF_MONTH for name, usd in _bill(meter, prices).items() if usd}
+    sweeps = {name: usd * MINUTES_OF_MONTH for name, usd in _bill(meter, prices, stack).items() if usd}
     print(f"an idle month: {dict(meter.counts)} a sweep, {MINUTES_OF_MONTH} of them")
+    alarms = sum(r.type == "AWS::CloudWatch::Alarm" for r in stack.resources)
     fixed = {
         "sweep's log": MINUTES_OF_MONTH * LOG_BYTES / 1e9 * prices["cloudwatch"]["log_gb"],
-        "metrics": METRICS * prices["cloudwatch"]["metric_month"],
-        "alarms": ALARM_METRICS * prices["cloudwatch"]["alarm_month"],
+        "metrics": len(METRICS) * prices["cloudwatch"]["metric_month"],
+        "alarms": alarms * prices["cloudwatch"]["alarm_month"],
         "image, 8 GB": 8 * prices["ec2"]["snapshot_gb_month"],
         "1 GB of records": prices["dynamodb"]["gb_month"] + prices["dynamodb"]["pitr_gb_month"],
     }
     month = {**sweeps, **fixed}
     for name, usd in month.items():
         print(f"  {name:18}{usd:8.3f}")
-    total = sum(month.values())
-    print(f"goal for an idle month: ${GOALS['idle']:.2f}: ${total:.2f} {'met' if total <= GOALS['idle'] else 'MISSED'}")
+    _judge("an idle month", sum(month.values()), GOALS["idle"])
 
-
-METRICS = 3
-ALARM_METRICS = 10
 
 if __name__ == "__main__":
     main()
