@@ -35,10 +35,9 @@ def main() -> int:
     given.to.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="bundles-", dir=given.to) as scratch:
-            sizes = {
-                **_functions(Path(scratch), given.to, python),
-                **_layers(Path(scratch), given.to, python, given.python, given.architecture),
-            }
+            sizes = _functions(Path(scratch), given.to, python)
+            if not given.functions:
+                sizes |= _layers(Path(scratch), given.to, python, given.python, given.architecture)
     except Unbuildable as fault:
         print(f"The bundles were not built: {fault}", file=sys.stderr)
         return 1
@@ -54,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("make bundle", description=__doc__)
     parser.add_argument("--python", default="3.13", choices=("3.11", "3.12", "3.13"), help="Lambda's Python")
     parser.add_argument("--architecture", default="arm64", choices=sorted(PLATFORMS), help="Lambda's processor")
+    parser.add_argument("--functions", action="store_true", help="only our own code, not the layers")
     parser.add_argument("--to", type=Path, default=ROOT / "build", help="the folder for the zip files")
     return parser
 
