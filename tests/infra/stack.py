@@ -125,6 +125,8 @@ class Stack:
             return self.resource(name).arn if about["Type"] == "AWS::Logs::LogGroup" else bare.arn
         if attribute == "StreamArn":
             return Resource(name, about["Type"], {}, self.name).arn + "/stream/2026-01-01T00:00:00.000"
+        if attribute == "FunctionUrl":
+            return f"https://{name.lower()}.lambda-url.{REGION}.on.aws/"
         if attribute == "ApiEndpoint":
             return f"https://{name.lower()}.execute-api.{REGION}.amazonaws.com"
         assert attribute in {"GroupId", "Name", "QueueName", "RegionalDomainName"}, f"{name}.{attribute}"

@@ -162,7 +162,7 @@ MATRIX = [
     # --- secrets
     *rows("WorkerApi", "ssm:GetParameter", (PROJECT_SECRET, secret("registry/1/x")), may=True, others=True),
     *rows("Api", "ssm:PutParameter ssm:DeleteParameter", PROJECT_SECRET, may=True, others=True),
-    *rows(("WorkerApi", "Tasks"), "ssm:GetParameter", JOIN_KEY, may=True, others=True),
+    *rows("WorkerApi", "ssm:GetParameter", JOIN_KEY, may=True, others=True),
     *rows(("Api", "WorkerApi", "Tasks", "Outbox", "Sweep"), "ssm:GetParameter", STORE_SECRET, may=True, others=True),
     *rows(FUNCTIONS, "ssm:GetParameter ssm:GetParametersByPath", ELSEWHERE, may=False),
     *rows(FUNCTIONS, "ssm:PutParameter", (STORE_SECRET, JOIN_KEY), may=False),

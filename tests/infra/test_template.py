@@ -41,7 +41,7 @@ FREE_WHILE_IDLE = {
     },
     "AWS::Events": {"Rule"},
     "AWS::IAM": {"InstanceProfile", "Role"},
-    "AWS::Lambda": {"EventInvokeConfig", "EventSourceMapping", "Permission"},
+    "AWS::Lambda": {"EventInvokeConfig", "EventSourceMapping", "Permission", "Url"},
     "AWS::Logs": {"LogGroup", "MetricFilter"},
     "AWS::S3": {"Bucket", "BucketPolicy"},
     "AWS::SNS": {"Subscription", "Topic", "TopicPolicy"},
@@ -57,6 +57,10 @@ ESSENTIAL = 10
 
 def of(kind: str, stack: Stack = STACK) -> dict[str, Resource]:
     return {r.name: r for r in stack.resources if r.type == f"AWS::{kind}"}
+
+
+def arn_of(function: str) -> str:
+    return STACK.resource(function).arn
 
 
 def variables(function: Resource) -> dict[str, Any]:
@@ -133,12 +137,10 @@ def test_functions_run_on_what_they_are_bundled_for():
 
 def test_every_setting_reaches_a_function_and_the_operator():
     settings = {f.name for f in fields(Settings)} - {"region"}
-    stack = deployed(WorkerUrl="https://workers.example.org")
     given = {
         name.removeprefix("LAMPLIGHTER_").lower() for f in of("Serverless::Function").values() for name in variables(f)
     }
-    given |= {"worker_url"}  # only where it is set
-    outputs = {re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower() for name in stack.outputs}
+    outputs = {re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower() for name in STACK.outputs}
 
     assert settings - given == set()
     assert settings | {"region"} <= outputs
@@ -155,18 +157,56 @@ def test_the_functions_page_says_which_variables_each_is_given():
         for variable in re.findall(r"[A-Z][A-Z_]+[A-Z]", names.partition(", where")[0])
         if mark == "x"
     }
-    functions = of("Serverless::Function", deployed(WorkerUrl="https://workers.example.org"))
-    given = {(f.properties["Handler"].split(".")[2], name) for f in functions.values() for name in variables(f)}
+    functions = of("Serverless::Function").values()
+    given = {(f.properties["Handler"].split(".")[2], name) for f in functions for name in variables(f)}
 
     assert said == given
 
 
-@pytest.mark.parametrize("function", ["WorkerApiFunction", "TasksFunction"])
-def test_machines_are_told_the_address_that_is_meant_for_them(function: str):
-    stack = deployed(WorkerUrl="https://workers.example.org")
+@pytest.mark.parametrize(
+    ("parameters", "url"),
+    [
+        ({}, "https://workerapiurl.lambda-url.eu-north-1.on.aws"),
+        ({"PublicUrl": "https://x.org"}, "https://workerapiurl.lambda-url.eu-north-1.on.aws"),
+        ({"WorkerUrl": "https://workers.example.org"}, "https://workers.example.org"),
+    ],
+)
+def test_machines_call_the_function_itself_unless_they_are_told_another_address(parameters: dict[str, str], url: str):
+    stack = deployed(**parameters)
 
-    assert _own(of("Serverless::Function", stack)[function])["LAMPLIGHTER_WORKER_URL"] == "https://workers.example.org"
-    assert "https://workers.example.org" in user_data(stack, "CpuTemplate")["control_url"]
+    assert _own(of("Serverless::Function", stack)["TasksFunction"])["LAMPLIGHTER_WORKER_URL"] == url
+    assert stack.outputs["WorkerUrl"] == url
+    assert {user_data(stack, template)["control_url"] for template in ("CpuTemplate", "GpuTemplate")} == {url}
+
+
+def test_one_function_has_an_address_of_its_own_where_anybody_may_call_it_and_only_there():
+    """The other permissions name the one resource that may invoke."""
+    (url,) = of("Lambda::Url").values()
+    open_to_all = [p.properties for p in of("Lambda::Permission").values() if "SourceArn" not in p.properties]
+
+    assert url.properties == {"TargetFunctionArn": arn_of("WorkerApiFunction"), "AuthType": "NONE"}
+    assert open_to_all == [
+        {
+            "Action": "lambda:InvokeFunctionUrl",
+            "FunctionName": "WorkerApiFunction",
+            "Principal": "*",
+            "FunctionUrlAuthType": "NONE",
+        },
+        {
+            "Action": "lambda:InvokeFunction",
+            "FunctionName": "WorkerApiFunction",
+            "Principal": "*",
+            "InvokedViaFunctionUrl": True,
+        },
+    ]
+
+
+def test_user_code_in_a_run_reaches_the_same_function_at_the_public_address():
+    route, integration = STACK.resource("WorkerApiRoute"), STACK.resource("WorkerApiIntegration")
+
+    assert route.properties["RouteKey"] == "ANY /api/worker/{proxy+}"
+    assert route.properties["Target"] == "integrations/WorkerApiIntegration"
+    assert integration.properties["IntegrationUri"] == arn_of("WorkerApiFunction")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +226,6 @@ def test_all_agree_on_the_address_of_the_installation(parameters: dict[str, str]
     cors = of("S3::Bucket", stack)["DataBucket"].properties["CorsConfiguration"]["CorsRules"]
 
     assert stack.outputs["Url"] == common["LAMPLIGHTER_URL"] == url
-    assert user_data(stack, "CpuTemplate")["control_url"] == url
     assert [rule["AllowedOrigins"] for rule in cors] == [[url]]
 
 
@@ -352,7 +391,7 @@ def test_all_that_is_launched_bears_the_installation(template: str):
 
     assert tagged == {"instance", "volume", "network-interface"}
     assert user_data(STACK, template) == {
-        "control_url": STACK.outputs["Url"],
+        "control_url": STACK.outputs["WorkerUrl"],
         "installation": INSTALLATION,
         "identity": "ec2",
     }
