@@ -7,6 +7,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 HOME_OF_IT=$CACHE/asl
+SYSTEM_CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 
 main() {
     mkdir -p "$CACHE"
@@ -33,6 +34,8 @@ install() {
     say "asl: installing asl-validator into .cache/asl"
     rm -rf "$fresh" "$HOME_OF_IT"
     mkdir -p "$fresh"
+    # Node trusts its own list of authorities; what the system trusts beside it is named here.
+    if [ -z "${NODE_EXTRA_CA_CERTS:-}" ] && [ -r "$SYSTEM_CERTIFICATES" ]; then export NODE_EXTRA_CA_CERTS=$SYSTEM_CERTIFICATES; fi
     cp "$LOCKS/asl/package.json" "$LOCKS/asl/package-lock.json" "$fresh/"
     quietly "installing asl/package-lock.json" "Is the package registry that npm is set to reachable?" \
         npm ci --prefix "$fresh" --cache "$fresh/npm" --ignore-scripts --no-audit --no-fund
