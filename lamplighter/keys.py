@@ -217,8 +217,9 @@ def cloud_machine(cloud: str, cloud_id: str) -> Key:
     return Key(f"cloud-machine#{cloud}#{cloud_id}", "machine")
 
 
-def session(sha256: str) -> Key:
-    return Key(f"session#{sha256}", "session")
+def join(sha256: str) -> Key:
+    """Of a join token: which machine may register with it."""
+    return Key(f"join#{sha256}", "join")
 
 
 def datum(datum_id: str) -> Key:

@@ -105,9 +105,9 @@ def _note_token(machine_id: str, token: str, states: tuple[MachineState, ...], w
         return None
     writes: list[Write] = [stored.becomes(replace(stored.value, workflow_token=token))]
     if MachineState.REQUESTED in states and _joins(stored.value, world):
-        join_key = keys.session(digest(join_token(machine_id, world=world)))
+        join_key = keys.join(digest(join_token(machine_id, world=world)))
         if not world.metadata.get(join_key):
-            writes.append(Put(join_key, {"machine_id": machine_id, "kind": "join"}, ABSENT))
+            writes.append(Put(join_key, {"machine_id": machine_id}, ABSENT))
     world.metadata.transact(writes)
     return find(world.metadata, Machine, keys.machine(machine_id))
 
@@ -164,12 +164,10 @@ def settle_machine(machine_id: str, *, world: World) -> None:
 
 def _forgotten(machine: Machine, world: World) -> list[Write]:
     rows = [keys.live_machine(machine.environment_id, machine.id)]
-    if machine.session_sha256:
-        rows.append(keys.session(machine.session_sha256))
     if machine.cloud_id:
         rows.append(keys.cloud_machine(machine.cloud, machine.cloud_id))
     if _joins(machine, world):
-        rows.append(keys.session(digest(join_token(machine.id, world=world))))
+        rows.append(keys.join(digest(join_token(machine.id, world=world))))
     return [Stored(r.key, r.version, r.value).removed() for r in world.metadata.get_many(rows).values()]
 
 

@@ -15,9 +15,9 @@ from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import Forbidden, NotAuthenticated, NotYet
 from lamplighter.intents import intend, record
 from lamplighter.ports import Write
-from lamplighter.records import Stored, again_on_conflict, find, new
+from lamplighter.records import Stored, again_on_conflict, find
 from lamplighter.usecases.machines import machine_by_cloud_id
-from lamplighter.usecases.sessions import digest, fresh_token
+from lamplighter.usecases.sessions import digest, fresh_session
 from lamplighter.world import World
 
 NONCE_LIFE = timedelta(minutes=5)
@@ -52,8 +52,8 @@ def register_machine(credential: str | Proof, hello: Register, *, world: World) 
 @again_on_conflict
 def _register_joined(join_token: str, hello: Register, world: World) -> Registered:
     stored = find(world.metadata, Machine, keys.machine(hello.machine_id))
-    join = world.metadata.get(keys.session(digest(join_token)))
-    if not stored or not join or join.value != {"machine_id": hello.machine_id, "kind": "join"}:
+    join = world.metadata.get(keys.join(digest(join_token)))
+    if not stored or not join or join.value != {"machine_id": hello.machine_id}:
         raise NotAuthenticated(f"machine {hello.machine_id} is not known under this join token")
     return _admit(stored, stored.value, hello, world)
 
@@ -75,7 +75,7 @@ def _admit(stored: Stored[Machine], machine: Machine, hello: Register, world: Wo
     if had_a_job or machine.state not in (MachineState.REQUESTED, MachineState.IDLE):
         why = machine.retired_because or "it has had a job"
         raise Forbidden(f"machine {machine.id} is {machine.state}: {why}. Power off.")
-    session = fresh_token("s")
+    session = fresh_session(machine.id)
     world.metadata.transact(_registration(stored, machine, hello, session, world))
     world.nudge()
     return Registered(
@@ -93,11 +93,8 @@ def _registration(
     from_launch = machine.workflow_token if machine.state is MachineState.REQUESTED else None
     writes: list[Write] = [
         stored.becomes(_introduced(machine, hello, digest(session), world)),
-        new(keys.session(digest(session)), {"machine_id": machine.id, "kind": "session"}),
         record(world, machine.organisation_id, f"machine {machine.id}", "machine.register", machine.id),
     ]
-    if machine.session_sha256:
-        writes.extend(_forget_session(machine.session_sha256, world))
     if from_launch:
         writes.append(intend(world, "resume", token=from_launch, output={"registered_at": world.now().isoformat()}))
     return writes
@@ -120,11 +117,6 @@ def _introduced(machine: Machine, hello: Register, session_sha256: str, world: W
         session_sha256=session_sha256,
         workflow_token=None if machine.state is MachineState.REQUESTED else machine.workflow_token,
     )
-
-
-def _forget_session(sha256: str, world: World) -> list[Write]:
-    old = world.metadata.get(keys.session(sha256))
-    return [Stored(old.key, old.version, old.value).removed()] if old else []
 
 
 def _time_of(nonce: str, world: World) -> datetime:

@@ -83,8 +83,8 @@ def heartbeat(machine: Machine, execution_id: str, message: Heartbeat, *, world:
     """The lease is renewed from now; a phase is shown until user code runs; a notice is kept for whoever gives out work.
 
     This is the most frequent call by far, and mostly it has nothing new to say. Then it costs, with the session that was
-    proven before: four small records read in three calls (session; machine; lease and watcher together, no watcher on one
-    server), and one conditional write of one record, the lease, which stays below 1 KB. The execution is read and written only
+    proven before: three small records read in two calls (machine; lease and watcher together, no watcher on one server), and
+    one conditional write of one record, the lease, which stays below 1 KB. The execution is read and written only
     when the phase has changed or the machine had been silent, the machine only for a new notice. One that comes twice writes
     nothing.
     """

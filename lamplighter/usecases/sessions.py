@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 
 from lamplighter import keys
@@ -11,6 +12,8 @@ from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.errors import NotAuthenticated
 from lamplighter.records import Stored, find
 from lamplighter.world import World
+
+_SESSION = re.compile(r"mls_([0-9a-f-]{36})\.[A-Za-z0-9_-]{43}")
 
 
 def digest(text: str) -> str:
@@ -23,13 +26,23 @@ def fresh_token(kind: str) -> str:
     return f"ml{kind}_{secrets.token_urlsafe(32)}"
 
 
+def fresh_session(machine_id: str) -> str:
+    """256 random bits, with the name of the machine: whoever checks it reads that machine's record and no other. The name proves
+    nothing; the digest in that record, of the whole text, does.
+    """
+    return f"mls_{machine_id}.{secrets.token_urlsafe(32)}"
+
+
 def machine_of(session: str, *, world: World) -> Stored[Machine]:
     """The machine that this session proves. Raises `NotAuthenticated` once the machine is gone or has a newer session."""
-    found = world.metadata.get(keys.session(digest(session)))
-    if found and found.value["kind"] == "session":
-        stored = find(world.metadata, Machine, keys.machine(str(found.value["machine_id"])))
-        if stored and stored.value.session_sha256 == digest(session) and stored.value.state is not MachineState.GONE:
-            return stored
+    named = _SESSION.fullmatch(session)
+    stored = find(world.metadata, Machine, keys.machine(named[1])) if named else None
+    if (
+        stored
+        and stored.value.state is not MachineState.GONE
+        and secrets.compare_digest(stored.value.session_sha256, digest(session))
+    ):
+        return stored
     raise NotAuthenticated("this session is over: power off")
 
 

@@ -39,7 +39,7 @@ ATTRIBUTE_BYTES = 24
 EMBEDDED_ONLY = "workflow"
 """Partitions of the embedded runner begin so: it keeps nothing in DynamoDB."""
 
-OF_ONE_WORKER = re.compile(r"(execution#<id>(#.*)?|machine#<id>|session#<id>|datum#<id>)")
+OF_ONE_WORKER = re.compile(r"(execution#<id>(#.*)?|machine#<id>|join#<id>|datum#<id>)")
 """Only one worker's jobs write to such a partition; all others are everybody's."""
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{64}")

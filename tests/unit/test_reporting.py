@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from adapters.metadata.memory import MemoryMetadata
 from lamplighter import keys
 from lamplighter.contract.wire import encode
 from lamplighter.domain.executions import Status
-from lamplighter.ports import Key, Put, Record, Write
+from lamplighter.ports import Put
 from lamplighter.usecases import browse
 from lamplighter.usecases.stop_execution import stop_execution
 from tests.life import Agent, Life, with_agent
-
-
-class Counted(MemoryMetadata):
-    """Metadata that writes down what is asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[list[Key]] = []
-        self.written: list[list[Write]] = []
-
-    def get(self, key: Key) -> Record | None:
-        self.asked.append([key])
-        return super().get(key)
-
-    def get_many(self, keys: Sequence[Key]) -> dict[Key, Record]:
-        self.asked.append(list(keys))
-        return super().get_many(keys)
-
-    def transact(self, writes: Sequence[Write]) -> None:
-        self.written.append(list(writes))
-        super().transact(writes)
-
-    def forget(self) -> None:
-        self.asked.clear()
-        self.written.clear()
+from tests.recording import Counted
 
 
 def running(*, live_logs: bool = False) -> tuple[Life, Agent, Counted]:
@@ -56,14 +30,14 @@ def running(*, live_logs: bool = False) -> tuple[Life, Agent, Counted]:
     return life, agent, metadata
 
 
-def test_a_heartbeat_with_nothing_new_costs_three_small_reads_and_one_small_write():
+def test_a_heartbeat_with_nothing_new_costs_two_calls_to_read_and_one_small_write():
     _, agent, metadata = running()
 
     agent.heartbeat(2, "running")
 
     lease, watched = keys.lease(agent.execution_id), keys.watched(agent.execution_id)
     kinds = [[key.sort for key in asked] for asked in metadata.asked]
-    assert kinds == [["session"], ["machine"], [lease.sort, watched.sort]]
+    assert kinds == [["machine"], [lease.sort, watched.sort]]
     assert [[(type(w), w.key) for w in writes] for writes in metadata.written] == [[(Put, lease)]]
 
 

@@ -88,7 +88,7 @@ STORY: tuple[tuple[str, str, Any, str], ...] = (
 )
 
 SECRETS = re.compile(
-    rb"ml[a-z]_[A-Za-z0-9_-]{43}|signature=[0-9a-f]{32}|under request [0-9a-f-]+|\"request_id\":\"[^\"]+\""
+    rb"ml[a-z]_[A-Za-z0-9_.-]{43,}|signature=[0-9a-f]{32}|under request [0-9a-f-]+|\"request_id\":\"[^\"]+\""
 )
 
 
