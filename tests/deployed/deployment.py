@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,13 @@ class Deployment:
         """As this user, with a token that the operator has made."""
         token = self.stack.lamplighter("token", "create", username, "--name", "stories").splitlines()[0]
         return Api(self.gateway.url, token)
+
+    def announce(self, kind: str, instance: str, detail: Mapping[str, str]) -> None:
+        """What EventBridge would tell of an instance: the emulator takes no events in the name of a service of AWS."""
+        event = {"source": "aws.ec2", "detail-type": kind, "detail": {"instance-id": instance, **detail}}
+        function = self.stack.resource("EventsFunction")
+        answer = self.stack.aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        assert "FunctionError" not in answer, answer["Payload"].read()
 
     def tell(self) -> str:
         """What everybody has said, for a story that fails."""

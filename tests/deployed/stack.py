@@ -158,4 +158,5 @@ def parameters(url: str) -> dict[str, Any]:
         "Architecture": "x86_64",
         "WorkerImageId": "ami-0123456789abcdef0",
         "DeletionProtection": "false",
+        "InputNetworks": "private",
     }

@@ -16,7 +16,7 @@ from lamplighter.usecases.cloud_events import spot_notice
 from lamplighter.world import World
 from tests.e2e.conftest import NewServer
 from tests.e2e.image import ensure_image
-from tests.e2e.server import until
+from tests.e2e.api import until
 from tests.e2e.vh import VhHome
 
 

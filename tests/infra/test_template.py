@@ -394,6 +394,7 @@ def test_all_that_is_launched_bears_the_installation(template: str):
         "control_url": STACK.outputs["WorkerUrl"],
         "installation": INSTALLATION,
         "identity": "ec2",
+        "input_networks": "public",
     }
 
 
