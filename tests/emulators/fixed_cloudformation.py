@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ministack.services import lambda_svc
+from ministack.services import cloudformation, lambda_svc
+from ministack.services.cloudformation import provisioners
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as RESOURCES
+
+from tests.emulators.replacing import replace
 
 Properties = dict[str, Any]
 
@@ -19,6 +22,7 @@ def install() -> None:
     api = RESOURCES["AWS::ApiGatewayV2::Api"]
     api["create"] = _create_with_cors(api["create"])
     api["update"] = _update_with_cors(api["update"])
+    replace(provisioners, "_update_resource", _with_attributes)
 
 
 def _create_with_concurrency(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,3 +75,24 @@ def _cors(properties: Properties) -> Properties:
     if not isinstance(cors, dict):
         return properties
     return {**properties, "CorsConfiguration": {name[:1].lower() + name[1:]: value for name, value in cors.items()}}
+
+
+def _with_attributes(original: Callable[..., Any]) -> Callable[..., Any]:
+    """AWS: Fn::GetAtt of what an update leaves as it is still answers. ministack: not within a nested stack, where it is not told
+    the attributes that the resource had.
+    """
+
+    def update(
+        kind: str,
+        physical_id: str,
+        old: Properties,
+        new: Properties,
+        stack: str,
+        logical_id: str,
+        attributes: Any = None,
+    ) -> Any:
+        if attributes is None:
+            attributes = cloudformation._stacks[stack]["_resources"][logical_id]["Attributes"]
+        return original(kind, physical_id, old, new, stack, logical_id, attributes)
+
+    return update

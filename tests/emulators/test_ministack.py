@@ -80,6 +80,15 @@ STACK = {
     "Outputs": {"Api": {"Value": {"Ref": "Api"}}},
 }
 
+NESTED = {
+    "Parameters": {"Text": {"Type": "String"}},
+    "Resources": {
+        "Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": {"GroupDescription": "lamps"}},
+        "Note": {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": {"Ref": "Text"}}},
+    },
+    "Outputs": {"Group": {"Value": {"Fn::GetAtt": ["Group", "GroupId"]}}},
+}
+
 
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
@@ -156,6 +165,26 @@ def test_cors_of_a_template_answers_a_preflight(aws: Ministack, stack: dict[str,
 
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.headers["Access-Control-Allow-Origin"] == "https://lamps.example"
+
+
+def test_what_an_update_of_a_nested_stack_leaves_as_it_is_still_answers(aws: Ministack) -> None:
+    s3, client = aws.client("s3"), aws.client("cloudformation")
+    s3.create_bucket(Bucket="nests")
+    s3.put_object(Bucket="nests", Key="nested.json", Body=json.dumps(NESTED))
+    groups = []
+
+    for text in ("first", "second"):
+        properties = {"TemplateURL": f"{aws.url}/nests/nested.json", "Parameters": {"Text": text}}
+        nest = {"Nest": {"Type": "AWS::CloudFormation::Stack", "Properties": properties}}
+        outputs = {"Group": {"Value": {"Fn::GetAtt": ["Nest", "Outputs.Group"]}}}
+        body = json.dumps({"Resources": nest, "Outputs": outputs})
+        kind = "update" if groups else "create"
+        getattr(client, f"{kind}_stack")(StackName="nest", TemplateBody=body)
+        client.get_waiter(f"stack_{kind}_complete").wait(StackName="nest", WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        groups.append(client.describe_stacks(StackName="nest")["Stacks"][0]["Outputs"][0]["OutputValue"])
+
+    assert groups[0].startswith("sg-")
+    assert groups == [groups[0]] * 2
 
 
 def test_answers_to_closed_and_to_unknown_tokens_are_told_apart(emulated_step_functions: Theatre) -> None:
