@@ -23,6 +23,7 @@ def install() -> None:
     api["create"] = _create_with_cors(api["create"])
     api["update"] = _update_with_cors(api["update"])
     replace(provisioners, "_update_resource", _with_attributes)
+    replace(provisioners, "_provision_resource", _with_a_name_of_its_own)
 
 
 def _create_with_concurrency(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,3 +97,17 @@ def _with_attributes(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(kind, physical_id, old, new, stack, logical_id, attributes)
 
     return update
+
+
+def _with_a_name_of_its_own(original: Callable[..., Any]) -> Callable[..., Any]:
+    """AWS: a name that CloudFormation has made stays at an update. ministack: what a nested stack makes after a bucket is named
+    with the bucket's random part too, which the update does not know, and so replaces the resource.
+    """
+
+    def provision(kind: str, logical_id: str, properties: Properties, stack: str) -> Any:
+        found = cloudformation._stacks.get(stack) or {}
+        if found.get("ParentId") and logical_id not in found["_resources"]:
+            provisioners._NAME_SEED.set("")
+        return original(kind, logical_id, properties, stack)
+
+    return provision
