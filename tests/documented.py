@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/deploy-aws.md", "docs/runbooks.md", "docs/operate-aws.md")
-"""In the order in which one installation lives through them."""
+DEPLOY = "docs/deploy-aws.md"
+RUNBOOKS = "docs/runbooks.md"
+OPERATE = "docs/operate-aws.md"
+PAGES = (DEPLOY, RUNBOOKS, OPERATE)
 
 SHELLS = ("", "sh", "bash", "shell", "console")
 """What may stand behind the fence of a block of commands."""
