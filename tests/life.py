@@ -186,10 +186,9 @@ class Agent:
         assert self.job
         return self.job.execution_id
 
-    def start(self) -> None:
-        report.started(
-            self._machine, self.execution_id, Started(self.epoch, "process", "", "python"), world=self.life.world
-        )
+    def start(self) -> Orders:
+        message = Started(self.epoch, "process", "", "python")
+        return report.started(self._machine, self.execution_id, message, world=self.life.world)
 
     def heartbeat(self, seq: int = 1, phase: str = "", notice: Notice = "") -> Orders:
         message = Heartbeat(self.epoch, seq, phase, notice)
@@ -205,13 +204,14 @@ class Agent:
             found[file.path] = b"".join(self.life.store.get(datum.object_key)).decode()
         return found
 
-    def say(self, *lines: str, points: bool = False) -> None:
+    def say(self, *lines: str, points: bool = False) -> Orders:
         at = 1_767_600_000_000_000 + self.seq
         said = tuple((at + i, 0, text) for i, text in enumerate(lines))
         metadata = tuple((self.seq + i, json.loads(t)) for i, t in enumerate(lines) if points)
         message = Events(self.epoch, self.seq, said, metadata)
         answer = report.store_events(self._machine, self.execution_id, message, world=self.life.world)
         self.seq = answer.next_seq
+        return answer.orders
 
     def announce(self, name: str, content: bytes, metadata: dict[str, Any] | None = None) -> str:
         """An output that is spoken of, and whose bytes may never come."""

@@ -139,8 +139,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Still here. `seq` rises; an older one is ignored. `phase` is shown to people ("fetching inputs: 2 of 5"). `notice` is what
-    the machine has heard from its cloud by itself.
+    """Still here. `seq` rises; one that is older than the last on record is ignored. `phase` is shown to people
+    ("fetching inputs: 2 of 5"). `notice` is what the machine has heard from its cloud by itself.
     """
 
     epoch: Epoch
@@ -154,6 +154,7 @@ class Orders:
     """What to do: `stop` and `notice` are repeated in each answer from the first on. `watched` asks for log batches every 1-2 s.
 
     `notice` is what the control plane has heard from the machine's cloud; it counts as if the machine had heard it itself.
+    `lease_seconds` is what is left of the lease, at least for so long from when the call was sent; not every call renews it.
     """
 
     stop: StopReason | None = None

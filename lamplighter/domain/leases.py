@@ -8,8 +8,15 @@ from datetime import datetime, timedelta
 from lamplighter.contract.job import Epoch
 from lamplighter.errors import StaleEpoch
 
-SUSPECT_AFTER = timedelta(seconds=60)
-"""Without a heartbeat for this long an execution is shown as unreachable; nothing is moved yet."""
+KEPT_BEATS = 1.5
+"""A heartbeat that says nothing new is written down once the last that was is older than so many intervals: every second one
+of a healthy agent, and after two and a half intervals at the latest.
+"""
+
+KEPT_SHARE = 0.1
+"""... or than this share of the lease: one that is short is renewed by every heartbeat."""
+
+SUSPECT_BEATS, SUSPECT_AT_LEAST = 5.0, timedelta(seconds=60)
 
 UNREACHABLE = "Unreachable: "
 """How the detail of such an execution begins."""
@@ -20,12 +27,23 @@ FENCE_AFTER = timedelta(minutes=5)
 DEFAULT_LEASE_SECONDS = 900
 
 
+def suspect_after(heartbeat_seconds: float) -> timedelta:
+    """Without a heartbeat on record for this long an execution is shown as unreachable; nothing is moved yet.
+
+    Of a healthy agent every second heartbeat is on record: this is twice as long, and a heartbeat more.
+    """
+    return max(SUSPECT_AT_LEAST, timedelta(seconds=SUSPECT_BEATS * heartbeat_seconds))
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The fence of one execution. It outlives every holder: `n` only rises, `next_seq` only grows.
 
-    Every heartbeat writes this record and reads little else, so it is small, and holds what must be answered each time: the
+    Heartbeats write this record and read little else, so it is small, and holds what must be answered each time: the
     lease's length in seconds, whether the holder is to stop, and a mark of the phase that was told last.
+
+    `expires_at` is a promise to the holder, who counts by what is left of it as of when he asked: no answer may say more than
+    is on record. `last_heartbeat` is the last that was written down.
     """
 
     execution_id: str
@@ -82,6 +100,18 @@ class Lease:
             last_heartbeat=now,
             expires_at=max(until, self.expires_at) if self.expires_at else until,
         )
+
+    def seconds_left(self, now: datetime) -> int:
+        """How much of the lease is left, rounded down: never more than its length, whatever our clocks say."""
+        left = (self.expires_at - now).total_seconds() if self.expires_at else 0.0
+        return max(0, min(self.seconds, int(left)))
+
+    def must_be_kept(self, now: datetime, heartbeat_seconds: float) -> bool:
+        """Whether a heartbeat that says nothing new is written down all the same."""
+        if self.last_heartbeat is None:
+            return True
+        age = (now - self.last_heartbeat).total_seconds()
+        return not 0 <= age < min(KEPT_BEATS * heartbeat_seconds, KEPT_SHARE * self.seconds)
 
     def released(self) -> Lease:
         """Nobody holds it; the epoch stays spent."""

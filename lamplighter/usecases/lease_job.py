@@ -66,7 +66,7 @@ def _again(machine: Machine, claim: Claim, world: World) -> Offer:
     lease = find(world.metadata, Lease, keys.lease(execution_id))
     if execution and lease and lease.value.machine_id == machine.id and machine.claim_id == claim.claim_id:
         token = fresh_token("j")
-        renewed = replace(lease.value, job_token_sha256=digest(token))
+        renewed = replace(lease.value.renewed(world.now()), job_token_sha256=digest(token))
         world.metadata.transact([lease.becomes(renewed)])
         return Offer("work", compose_job(execution.value, renewed, token, world=world))
     return Offer("wait", wait_seconds=world.installation.poll_seconds)

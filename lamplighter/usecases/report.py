@@ -14,7 +14,7 @@ from typing import Any
 from lamplighter import keys
 from lamplighter.contract.report import Events, EventsStored, Heartbeat, Held, Inputs, Orders, Started
 from lamplighter.domain.executions import Execution, Ran
-from lamplighter.domain.leases import SUSPECT_AFTER, UNREACHABLE, Lease
+from lamplighter.domain.leases import UNREACHABLE, Lease, suspect_after
 from lamplighter.domain.machines import Machine
 from lamplighter.errors import AlreadyWritten, Invalid, LamplighterError, NotFound, SequenceGap, Throttled, Unavailable
 from lamplighter.ports import Write
@@ -52,7 +52,7 @@ def held_and_ordered(
     lease.value.check(machine.id, claimed.epoch)
     return lease, Orders(
         stop="user" if lease.value.stopping else None,
-        lease_seconds=lease.value.seconds,
+        lease_seconds=lease.value.seconds_left(world.now()),
         heartbeat_seconds=world.installation.heartbeat_seconds,
         watched=is_watched(rows.get(watched_key), world=world),
         notice=machine.notice,
@@ -84,24 +84,30 @@ def heartbeat(machine: Machine, execution_id: str, message: Heartbeat, *, world:
 
     This is the most frequent call by far, and mostly it has nothing new to say. Then it costs, with the session that was
     proven before: three small records read in two calls (machine; lease and watcher together, no watcher on one server), and
-    one conditional write of one record, the lease, which stays below 1 KB. The execution is read and written only
-    when the phase has changed or the machine had been silent, the machine only for a new notice. One that comes twice writes
-    nothing.
+    every second time one conditional write of one record, the lease, which stays below 1 KB. The execution is read and written
+    only when the phase has changed or the machine had been silent, the machine only for a new notice. One that comes twice
+    writes nothing.
+
+    Where nothing is written the lease is not renewed: the answer says what is left of it.
     """
     lease, orders = held_and_ordered(machine, execution_id, message, world=world)
     if message.seq <= lease.value.heartbeat_seq:
         return orders
-    now, phase = world.now(), message.phase[:500]
+    now, phase, beat = world.now(), message.phase[:500], world.installation.heartbeat_seconds
     mark = hashlib.sha256(phase.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    writes: list[Write] = [lease.becomes(replace(lease.value.renewed(now, message.seq), phase_mark=mark))]
-    if mark != lease.value.phase_mark or now - (lease.value.last_heartbeat or now) >= SUSPECT_AFTER:
-        writes.extend(_shown(execution_id, phase, world))
+    renewed = replace(lease.value.renewed(now, message.seq), phase_mark=mark)
+    writes: list[Write] = [lease.becomes(renewed)]
+    changed = mark != lease.value.phase_mark
     noticed = machine.noticed(message.notice).notice
+    if not changed and noticed == machine.notice and not lease.value.must_be_kept(now, beat):
+        return orders
+    if changed or now - (lease.value.last_heartbeat or now) >= suspect_after(beat):
+        writes.extend(_shown(execution_id, phase, world))
     if noticed != machine.notice:
         known = need(world.metadata, Machine, keys.machine(machine.id), "this machine")
         writes.append(known.becomes(known.value.noticed(noticed)))
     world.metadata.transact(writes)
-    return replace(orders, notice=noticed)
+    return replace(orders, notice=noticed, lease_seconds=renewed.seconds_left(now))
 
 
 @again_on_conflict
@@ -114,7 +120,9 @@ def store_events(machine: Machine, execution_id: str, message: Events, *, world:
     execution = _execution(execution_id, world)
     _refuse_malformed(message)
     unseen = _unseen(message, lease.value.next_seq)
-    renewed = lease.value.renewed(world.now())
+    now = world.now()
+    renewed = lease.value.renewed(now)
+    orders = replace(orders, lease_seconds=renewed.seconds_left(now))
     if unseen is None:
         world.metadata.transact([lease.becomes(renewed)])
         return EventsStored(lease.value.next_seq, orders)
@@ -138,7 +146,7 @@ def store_events(machine: Machine, execution_id: str, message: Events, *, world:
         lease.becomes(replace(renewed, next_seq=next_seq, last_event_time=fresh.lines[-1][0])),
         new(keys.segment(execution_id, fresh.first_seq), segment),
     ]
-    answered = execution.value.status_detail.startswith(WAITING_FOR_STORE)
+    answered = execution.value.status_detail.startswith((WAITING_FOR_STORE, UNREACHABLE))
     if fresh.metadata or answered:
         latest = _latest(execution.value.latest_metadata, fresh)
         detail = "" if answered else execution.value.status_detail

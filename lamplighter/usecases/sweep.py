@@ -10,7 +10,7 @@ from functools import partial
 from lamplighter import keys
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Status
-from lamplighter.domain.leases import FENCE_AFTER, SUSPECT_AFTER, UNREACHABLE, Lease
+from lamplighter.domain.leases import FENCE_AFTER, UNREACHABLE, Lease, suspect_after
 from lamplighter.domain.machines import Machine, MachineState
 from lamplighter.domain.sweeps import SweepMemory
 from lamplighter.errors import Conflict, LamplighterError, NotYet
@@ -114,13 +114,14 @@ def _sweep_machines(
     ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment.id))]
     machines = [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
     silent: list[Machine] = []
+    suspected = suspect_after(world.installation.heartbeat_seconds)
     for machine in machines:
         _try(report, partial(_know_body, machine, inventory, world))
         if inventory and inventory.certainly_gone(machine, world=world):
             report.lost += 1
             because = f"it vanished: {inventory.why_gone(machine)}"
             _try(report, partial(put_out_and_settle, machine.id, because, world=world))
-        elif machine.state is MachineState.BUSY and (silence := _silence(machine, listening, world)) >= SUSPECT_AFTER:
+        elif machine.state is MachineState.BUSY and (silence := _silence(machine, listening, world)) >= suspected:
             _show_unreachable(machine, silence, report, world)
             if silence >= FENCE_AFTER:
                 silent.append(machine)

@@ -211,7 +211,7 @@ def test_a_silent_machine_is_shown_as_unreachable_and_then_fenced():
     agent.start()
 
     life.sweep()
-    suspected = life.sweep(seconds=90)
+    suspected = life.sweep(seconds=110)
     shown = life.execution(execution.id).status_detail
     life.sweep(minutes=2)
     fenced = life.sweep(minutes=2)
