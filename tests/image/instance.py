@@ -16,6 +16,7 @@ from tests.docker import ensure_docker
 from tests.image.metadata_service import MetadataService
 
 IMAGE = "lamplighter/worker-machine:test"
+CONTROL_GROUPS = "/sys/fs/cgroup"
 SEED = "/var/lib/cloud/seed/nocloud"
 
 # The network is the container engine's doing, as it is the cloud's elsewhere.
@@ -28,8 +29,7 @@ _PRELOAD = "[Service]\nExecStartPost=/bin/sh -c 'for image in /images/*.tar; do 
 _RIGHTS = (
     *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--security-opt", "seccomp=unconfined"),
     *("--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined"),
-    *("--cgroupns", "host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup"),
-    *("--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"),
+    *("--cgroupns", "host", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"),
 )
 
 
@@ -85,6 +85,7 @@ class Instance:
             "--hostname",
             self.name,
             *_RIGHTS,
+            *_control_groups(),
             *labels,
             *self._mounts(),
         ]
@@ -171,6 +172,16 @@ def bridge_address() -> str:
         return told
     shown = subprocess.run(["ip", "-j", "-4", "addr", "show", "docker0"], capture_output=True, text=True, check=True)
     return str(json.loads(shown.stdout)[0]["addr_info"][0]["local"])
+
+
+def _control_groups() -> list[str]:
+    """This machine's control groups, which systemd there needs too. Where they are many file systems, their directory is its
+    own: systemd makes directories for those that it misses, which here would mislead whoever looks for control groups.
+    """
+    told = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    places = [words[1] for words in told if words[2] in ("cgroup", "cgroup2")]
+    binds = [word for place in places for word in ("-v", f"{place}:{place}")]
+    return binds if places == [CONTROL_GROUPS] else ["--tmpfs", CONTROL_GROUPS, *binds]
 
 
 def _docker(*command: str) -> subprocess.CompletedProcess[str]:

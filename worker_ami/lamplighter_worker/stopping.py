@@ -9,6 +9,9 @@ from lamplighter.contract.job import Job
 from lamplighter.contract.report import Outcome, StopReason
 from lamplighter_worker.runtimes import Ended
 
+KILLED = 128 + signal.SIGKILL
+"""The exit code that a shell and an engine give to what SIGKILL has ended."""
+
 
 class Halted(Exception):
     """The attempt is to stop before its run has begun."""
@@ -77,4 +80,7 @@ def _failure(job: Job, ended: Ended) -> str:
         return f"killed: out of memory{limit}"
     if ended.note:
         return ended.note
+    if ended.exit_code == KILLED and job.limits.memory_mib:
+        # An engine does not always notice why the kernel has killed a container; nobody of ours has.
+        return f"killed, most likely out of memory (limit {job.limits.memory_mib} MiB)"
     return f"exit code {ended.exit_code}"
