@@ -86,6 +86,7 @@ def wire(
             up_since=up_since,
             heartbeat_seconds=HEARTBEAT_SECONDS,
             poll_seconds=POLL_SECONDS,
+            longest_poll_seconds=POLL_SECONDS,
         ),
         metadata=metadata,
         stores=stores,

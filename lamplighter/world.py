@@ -19,6 +19,7 @@ class Installation:
 
     `generation` is the first half of every epoch. `url` is the address clients use, without a trailing slash. `up_since` is when
     this control plane began to listen (Unix seconds): no machine is fenced for a silence that began while we were away.
+    An idle machine asks for work every `poll_seconds`, and as seldom as every `longest_poll_seconds` the longer it has been idle.
     `live_logs` asks every agent for a batch each second or two, which costs nothing on one server. `worker_url` is where
     agents call, if that is not `url`. `max_machines` caps the machines of all environments together, 0 for none;
     `daily_budget_usd` is what machines may cost from one midnight UTC to the next before no more are started.
@@ -30,6 +31,7 @@ class Installation:
     up_since: float = 0.0
     heartbeat_seconds: float = 20.0
     poll_seconds: float = 1.0
+    longest_poll_seconds: float = 1.0
     deadman_seconds: float = 1800.0
     presign_seconds: int = 900
     max_upload_bytes: int = 1000 * 1024 * 1024

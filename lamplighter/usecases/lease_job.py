@@ -20,7 +20,7 @@ from lamplighter.usecases.finish_execution import conclusion
 from lamplighter.usecases.queueing import queue_key
 from lamplighter.usecases.sessions import digest, fresh_token, machine_of
 from lamplighter.usecases.status_events import status_event
-from lamplighter.world import World
+from lamplighter.world import Installation, World
 
 LOOK_AHEAD = 20
 """Queue entries read per claim: the cost of a claim does not depend on the length of the queue."""
@@ -28,8 +28,11 @@ LOOK_AHEAD = 20
 COMPOSING_FAULTS = (Invalid, NotFound, TypeError, ValueError, KeyError, AttributeError)
 """Faults of the execution itself; a store or a secret that does not answer is none of them."""
 
-SEEN_EVERY = timedelta(seconds=10)
+SEEN_EVERY = timedelta(seconds=60)
 """How often an idle machine's asking is written down."""
+
+SOON, PART = timedelta(seconds=30), 15.0
+"""A machine that has been idle for longer asks again after this part of its idle time, within the installation's bounds."""
 
 
 @again_on_conflict
@@ -147,7 +150,14 @@ def _rest(stored: Stored[Machine], environment: Environment, world: World) -> Of
         return Offer("drain")
     if machine.last_seen is None or now - machine.last_seen >= SEEN_EVERY:
         world.metadata.transact([stored.becomes(replace(machine, last_seen=now, idle_since=idle_since))])
-    return Offer("wait", wait_seconds=world.installation.poll_seconds)
+    return Offer("wait", wait_seconds=_pause(now - idle_since, world.installation))
+
+
+def _pause(idle: timedelta, installation: Installation) -> float:
+    """Until an idle machine asks again: whoever works step by step comes back within moments, or rather not at all."""
+    if idle < SOON:
+        return installation.poll_seconds
+    return max(installation.poll_seconds, min(installation.longest_poll_seconds, idle.total_seconds() / PART))
 
 
 def retirement(stored: Stored[Machine], because: str, world: World) -> list[Write]:

@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 from lamplighter_worker.outputs import PARALLEL
-from lamplighter_worker.sender import LONGEST_GAP, MOST_LINES, WATCHED_GAP
+from lamplighter_worker.sender import GROWTH, LONGEST_GAP, MOST_LINES, WATCHED_GAP
 
 from functions.aws import api, outbox, sweep, tasks, worker_api
-from functions.aws.wiring import HEARTBEAT_SECONDS, POLL_SECONDS
+from functions.aws.wiring import HEARTBEAT_SECONDS, LONGEST_POLL_SECONDS, POLL_SECONDS
 from lamplighter import keys
 from lamplighter.domain.data import Datum
 from lamplighter.ports import Record
@@ -45,7 +45,11 @@ class Stage:
         self.life = Life()
         inner = self.life.world
         installation = replace(
-            inner.installation, heartbeat_seconds=HEARTBEAT_SECONDS, poll_seconds=POLL_SECONDS, live_logs=False
+            inner.installation,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            poll_seconds=POLL_SECONDS,
+            longest_poll_seconds=LONGEST_POLL_SECONDS,
+            live_logs=False,
         )
         self.world = replace(
             inner,
@@ -175,7 +179,7 @@ class Stage:
             else:
                 due = int(LOG_LINES * second / HOUR)
                 sent = self._events(path, epoch, sent, due)
-                gap = min(LONGEST_GAP, gap * 2)
+                gap = min(LONGEST_GAP, gap * GROWTH)
                 next_batch = second + gap
             next_beat = second + HEARTBEAT_SECONDS
         return self._events(path, epoch, sent, LOG_LINES)

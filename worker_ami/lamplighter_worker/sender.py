@@ -17,6 +17,9 @@ from lamplighter_worker.spool import Batch, Spool
 MOST_LINES = 5000
 MOST_BYTES = 512 * 1024
 WATCHED_GAP, LONGEST_GAP = 1.0, 600.0
+GROWTH = 4
+"""By which gaps grow while nobody watches: most of a run's batches would else be those of its first minutes."""
+
 _TICK = 0.1
 
 
@@ -121,7 +124,7 @@ class Sender:
         return b"".join((head, batch.lines, b'],"metadata":[', batch.metadata, b"]}"))
 
     def _stored(self, batch: Batch, stored: EventsStored) -> None:
-        self._gap = WATCHED_GAP if self._watched else min(LONGEST_GAP, self._gap * 2)
+        self._gap = WATCHED_GAP if self._watched else min(LONGEST_GAP, self._gap * GROWTH)
         if stored.next_seq != batch.first_seq + batch.count:
             self._go_on_from(stored.next_seq)
         else:

@@ -66,7 +66,8 @@ def test_what_costs_nothing_on_one_server_is_spared_here(table: str) -> None:
 
     whole = make_world(settings, make_metadata(settings)).installation
 
-    assert (whole.heartbeat_seconds, whole.poll_seconds, whole.live_logs) == (30.0, 2.0, False)
+    assert (whole.heartbeat_seconds, whole.live_logs) == (30.0, False)
+    assert (whole.poll_seconds, whole.longest_poll_seconds) == (2.0, 5.0)
     assert (whole.max_upload_bytes, whole.max_machines) == (4 * 1024 * 1024, 5)
     assert (whole.url, whole.worker_url) == ("https://ml.example.org", "https://agents.example.org")
 
