@@ -29,6 +29,9 @@ LOG_BYTES = 600
 """What Lambda itself writes for a call that logs at its level INFO; ours log at WARN, which leaves errors alone."""
 
 MINUTES_OF_MONTH = 60 * 24 * 30
+HOURS_OF_MONTH = 730
+"""By which AWS divides what it bills by the month."""
+
 GOALS = {"execution": 0.30, "idle": 3.00}
 
 
@@ -45,6 +48,7 @@ def main() -> None:
     _table(bills, shown, stack)
     total = sum(bills["one execution, 1 h"].values()) * 1000
     _judge("1,000 executions", total, GOALS["execution"])
+    _beside(prices, stack)
     _idle(prices, stack)
 
 
@@ -107,6 +111,16 @@ def _table(bills: Mapping[str, Mapping[str, float]], meters: Mapping[str, Meter]
         print(f"{name}: " + ", ".join(f"{n} {what}" for what, n in sorted(counted.items())))
         times = ", ".join(f"{f} {_seconds(meter, f, stack) / n * 1000:.0f} ms" for f, n in meter.calls.items())
         print(f"  billed for a call: {times}")
+
+
+def _beside(prices: Mapping[str, Any], stack: Stack) -> None:
+    """What a machine costs beside its instance, however little it does."""
+    gigabytes = int(stack.parameters["WorkerDiskGiB"])
+    disk = gigabytes * prices["ec2"]["gp3_gb_month"] / HOURS_OF_MONTH
+    address = prices["ec2"]["public_ipv4_hour"]
+    print(
+        f"1,000 hours of a machine beside its instance: address ${address * 1000:.2f}, {gigabytes} GB disk ${disk * 1000:.2f}"
+    )
 
 
 def _idle(prices: Mapping[str, Any], stack: Stack) -> None:
