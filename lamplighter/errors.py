@@ -139,3 +139,14 @@ class AlreadyWritten(LamplighterError):
     """A write-once object is there already."""
 
     code = "already_written"
+
+
+def kind_of(error: LamplighterError) -> type[LamplighterError]:
+    """The class of this tree that the failure belongs to: adapters may derive their own, which nobody else matches on."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+
+
+def plainly(error: LamplighterError) -> LamplighterError:
+    """The failure as one of this tree: itself, unless an adapter has derived its class."""
+    kind = kind_of(error)
+    return error if type(error) is kind else kind(error.told())

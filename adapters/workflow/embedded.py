@@ -14,7 +14,7 @@ from adapters.workflow import asl, journal
 from adapters.workflow.driver import Driver
 from adapters.workflow.journal import Run
 from adapters.workflow.subset import check_subset
-from lamplighter.errors import AlreadyExists, Conflict, Invalid, LamplighterError, NotFound, TooLarge
+from lamplighter.errors import AlreadyExists, Conflict, Invalid, LamplighterError, NotFound, TooLarge, kind_of
 from lamplighter.ports import ABSENT, ANY, Check, Clock, Delete, Json, Metadata, NewId, Put, Record, Write
 
 _PASS_RECORDS = 100
@@ -251,7 +251,7 @@ def _plain(what: str, value: Json) -> Any:
 
 def _explained(run: Run, error: Exception) -> tuple[str, str]:
     """Name and cause of a failed task, in the form that Step Functions gives those of a Lambda function."""
-    name = type(error).__name__
+    name = kind_of(error).__name__ if isinstance(error, LamplighterError) else type(error).__name__
     if not isinstance(error, LamplighterError):
         _log.error("a task of the state %s of the workflow %s failed", run.state, run.name, exc_info=error)
     return name, json.dumps({"errorMessage": str(error)[:4000], "errorType": name})

@@ -8,7 +8,7 @@ from typing import Any
 from lamplighter import keys
 from lamplighter.domain.data import Datum
 from lamplighter.domain.executions import Execution
-from lamplighter.errors import NotFound
+from lamplighter.errors import NotFound, NotYet
 from lamplighter.intents import intend
 from lamplighter.ports import ABSENT, Json, Put, Write
 from lamplighter.records import Stored, again_on_conflict, find, find_many, walk
@@ -44,15 +44,21 @@ def begin_execution(payload: Json, world: World) -> None:
 
 
 def settle_execution(payload: Json, world: World) -> None:
-    """After the end: forget the token, and let go of files that were announced and never arrived."""
+    """After the end: forget the token, and let go of files that were announced and never arrived.
+
+    Raises `NotYet` while the execution has not ended, whatever has become of the state before: its files may still arrive.
+    """
     execution_id = str(payload["execution_id"])
+    stored = find(world.metadata, Execution, keys.execution(execution_id))
+    if stored and not stored.value.status.terminal:
+        raise NotYet(f"execution {execution_id} has not ended: it is {stored.value.status}")
     token = world.metadata.get(keys.workflow_token(execution_id))
     if token:
         world.metadata.transact([Stored(token.key, token.version, token.value).removed()])
     ids = [str(r.value["datum_id"]) for r in walk(world.metadata, keys.outputs(execution_id))]
-    for stored in find_many(world.metadata, Datum, [keys.datum(i) for i in ids]):
-        if not stored.value.stored:
-            world.stores.named(stored.value.store).delete(stored.value.object_key)
+    for datum in find_many(world.metadata, Datum, [keys.datum(i) for i in ids]):
+        if not datum.value.stored:
+            world.stores.named(datum.value.store).delete(datum.value.object_key)
 
 
 def _launch(payload: Json, world: World) -> None:

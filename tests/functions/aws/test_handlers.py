@@ -93,6 +93,26 @@ def test_a_failure_has_the_name_that_the_definitions_catch(name: str) -> None:
     assert type(caught.value).__name__ == name
 
 
+def test_a_failure_that_an_adapter_derived_has_the_name_too() -> None:
+    def refuse() -> World:
+        raise Refused("DynamoDB was not reached")
+
+    class Refused(errors.Unavailable):
+        """As an adapter would tell it apart."""
+
+    with pytest.raises(errors.Unavailable, match="not reached") as caught:
+        tasks.make_handler(refuse)({"task": "settle_machine", "machine_id": "m"}, CONTEXT)
+    assert caught.type.__name__ == "Unavailable"
+
+
+def test_what_has_not_ended_is_not_settled() -> None:
+    life = Life()
+    execution = life.submit()
+
+    with pytest.raises(errors.NotYet, match="has not ended"):
+        tasks.make_handler(lambda: life.world)({"task": "settle_execution", "execution_id": execution.id}, CONTEXT)
+
+
 def test_a_task_from_another_version_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(errors.NotFound, match="settle_machine"):
         tasks.make_handler(make_world)({"task": "fly"}, CONTEXT)
