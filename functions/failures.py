@@ -59,8 +59,8 @@ def answer_for(error: Exception, *, worker: bool = False) -> Answer:
         return Answer.of(405, _body(error), {"Allow": error.allowed})
     if isinstance(error, UnsupportedMedia):
         return Answer.of(415, _body(error))
-    if isinstance(error, errors.LamplighterError) and type(error) in _STATUS:
-        return _explained(error, _STATUS[type(error)], worker=worker)
+    if isinstance(error, errors.LamplighterError) and (status := _STATUS.get(errors.kind_of(error))):
+        return _explained(error, status, worker=worker)
     request_id = str(uuid.uuid4())
     _log.error("request %s failed", request_id, exc_info=error)
     text = f"Something went wrong on the server. Its log has the details under request {request_id}."

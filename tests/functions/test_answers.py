@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from adapters.aws.patience import NotSent, Refused
 from functions.asgi import MAX_JSON_BYTES
 from functions.failures import answer_for
 from lamplighter import errors
@@ -46,6 +47,16 @@ def test_every_explained_failure_has_its_status_and_shape(error: Exception, stat
 
     assert (answer.status, json.loads(answer.body)) == (status, body)
     assert ("Retry-After" in answer.headers) == (status in (429, 503))
+
+
+@pytest.mark.parametrize("name", ["Refused", "NotSent"])
+def test_a_failure_that_an_adapter_has_derived_is_told_as_what_it_derives_from(name: str) -> None:
+    error = {"NotSent": NotSent("Not there."), "Refused": Refused("Reading", "InternalServerError", "Oops", {})}[name]
+
+    answer = answer_for(error)
+
+    assert (answer.status, json.loads(answer.body)["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_a_gap_in_the_events_says_where_to_go_on() -> None:
