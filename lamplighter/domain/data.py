@@ -43,6 +43,10 @@ class Datum:
         """Shown in lists of data; a purged one stays visible as such."""
         return self.stored and not self.discarded
 
+    def is_described_by(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether it says all of this already."""
+        return {**self.metadata, **metadata} == self.metadata
+
 
 @dataclass(frozen=True, slots=True)
 class Alias:

@@ -100,7 +100,7 @@ def _describe(execution_id: str, message: Finish, world: World) -> None:
         if datum.execution_id != execution_id or not datum.stored:
             raise Invalid({"outputs": [f"Output {datum.name} was not stored: upload it again."]})
         metadata = message.output_metadata.get(datum.name)
-        if metadata:
+        if metadata and not datum.is_described_by(metadata):
             describe_output(datum.id, metadata, world=world)
 
 

@@ -143,9 +143,9 @@ def describe_output(datum_id: str, metadata: Mapping[str, Any], *, world: World)
     if not stored or not stored.value.stored:
         return
     datum = stored.value
-    merged = {**datum.metadata, **metadata}
-    if merged == datum.metadata:
+    if datum.is_described_by(metadata):
         return
+    merged = {**datum.metadata, **metadata}
     described = replace(datum, metadata=merged, tags=tuple(dict.fromkeys((*datum.tags, *tags_in(merged)))))
     writes: list[Write] = [stored.becomes(replace(described, aliases=_aliases(described)))]
     alias = alias_in(merged)

@@ -17,6 +17,7 @@ from lamplighter.records import need
 from lamplighter.usecases import attempts, store_outputs
 from lamplighter.usecases.sessions import machine_of
 from tests.life import Agent, Life, with_agent
+from tests.recording import Counted
 
 
 @pytest.fixture
@@ -115,3 +116,21 @@ def test_too_many_at_once_are_refused_and_a_spent_epoch_as_ever(agent: Agent):
         confirm(agent, *("id" for _ in range(MOST_OUTPUTS + 1)))
     with pytest.raises(StaleEpoch):
         announce(agent, output(agent, "late"), epoch=replace(agent.epoch, n=agent.epoch.n + 1))
+
+
+def test_an_end_that_says_nothing_new_of_the_outputs_reads_each_of_them_once() -> None:
+    metadata = Counted()
+    life = Life(metadata=metadata)
+    life.submit()
+    agent = with_agent(life)
+    agent.claim()
+    agent.start()
+    said = {f"f{n}": {"n": n, "valohai.tags": ["t"]} for n in range(3)}
+    data = [keys.datum(agent.output(name, name.encode(), about)) for name, about in said.items()]
+    metadata.forget()
+
+    agent.finish(output_metadata={**said, "f2": {"n": 7}})
+
+    read = [key for call in metadata.asked for key in call if key in data]
+    assert read == [*data, data[2]]
+    assert need(metadata, Datum, data[2], "it").value.metadata == {"n": 7, "valohai.tags": ["t"]}
