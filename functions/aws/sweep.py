@@ -23,7 +23,12 @@ METRICS = {
     "outbox_seconds": "Seconds",
     "parked": "Count",
 }
-"""Those that an alarm watches, with their units. CloudWatch bills each by the month, so the others stay in the log's line."""
+"""Those that an alarm watches, with their units. The others stay in the log's line."""
+
+STEADY = "faults"
+"""Told by every sweep: its silence is an alarm. CloudWatch bills a metric for each hour in which it is told, so that the rest is
+told only when it is not zero.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +54,7 @@ def _line(report: SweepReport, gauges: Gauges, installation: str, seconds: float
     found = {**asdict(report), **asdict(gauges)}
     counters = {name: int(value) for name, value in found.items() if isinstance(value, int)}
     counters |= {"faults": len(report.faults), "milliseconds": round(seconds * 1000)}
-    metrics = [{"Name": name, "Unit": unit} for name, unit in METRICS.items()]
+    metrics = [{"Name": name, "Unit": unit} for name, unit in METRICS.items() if counters[name] or name == STEADY]
     directive = {"Namespace": NAMESPACE, "Dimensions": [["installation"]], "Metrics": metrics}
     about = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": [directive]}
     return {"_aws": about, "message": "sweep", "installation": installation, **counters, "because": list(report.faults)}

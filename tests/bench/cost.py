@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from functions.aws.sweep import METRICS
 from tests.bench._meter import Meter
 from tests.bench._reference_run import DYING_SECONDS, IDLE_SECONDS, Stage
 from tests.infra.stack import ROOT, Stack, deployed
@@ -128,13 +127,13 @@ def _idle(prices: Mapping[str, Any], stack: Stack) -> None:
     meter = Meter()
     stage = Stage(Meter())
     stage.meter_with(meter)
-    stage.sweep_once()
+    metrics = stage.sweep_once()["_aws"]["CloudWatchMetrics"][0]["Metrics"]
     sweeps = {name: usd * MINUTES_OF_MONTH for name, usd in _bill(meter, prices, stack).items() if usd}
     print(f"an idle month: {dict(meter.counts)} a sweep, {MINUTES_OF_MONTH} of them")
     alarms = sum(r.type == "AWS::CloudWatch::Alarm" for r in stack.resources)
     fixed = {
         "sweep's log": MINUTES_OF_MONTH * LOG_BYTES / 1e9 * prices["cloudwatch"]["log_gb"],
-        "metrics": len(METRICS) * prices["cloudwatch"]["metric_month"],
+        "metrics": len(metrics) * prices["cloudwatch"]["metric_month"],
         "alarms": alarms * prices["cloudwatch"]["alarm_month"],
         "image, 8 GB": 8 * prices["ec2"]["snapshot_gb_month"],
         "1 GB of records": prices["dynamodb"]["gb_month"] + prices["dynamodb"]["pitr_gb_month"],

@@ -347,6 +347,19 @@ def test_a_sweep_says_in_one_line_what_it_found_for_the_log_and_for_the_counters
     told = json.loads(line)
     directive = told["_aws"]["CloudWatchMetrics"][0]
     assert (directive["Namespace"], directive["Dimensions"]) == ("Lamplighter", [["installation"]])
-    assert {metric["Name"] for metric in directive["Metrics"]} == set(sweep.METRICS)
+    assert {metric["Name"] for metric in directive["Metrics"]} == {sweep.STEADY}
     assert all(isinstance(told[metric["Name"]], int | float) for metric in directive["Metrics"])
     assert (told["delivered"], told["faults"], told["installation"]) == (1, 0, "installation-1")
+
+
+def test_a_sweep_counts_only_what_there_is_beside_its_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    life = Life()
+    life.submit()
+    life.settle()
+
+    sweep.make_handler(lambda: life.world)({}, CONTEXT)
+
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    metrics = {metric["Name"] for metric in told["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert metrics == {sweep.STEADY, "machines"}
+    assert metrics <= set(sweep.METRICS)
