@@ -30,14 +30,18 @@ def main() -> int:
     if not python:
         print(
             f"There is no Python {given.python} here to compile with: cold starts will take longer. "
-            f"Install one (`uv python install {given.python}`), or choose another with --python."
+            f"Install one (`uv python install {given.python}`), or choose another: make bundle LAMBDA_PYTHON=3.11."
         )
     given.to.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="bundles-", dir=given.to) as scratch:
-            sizes = _functions(Path(scratch), given.to, python)
+            made = Path(scratch) / "made"
+            made.mkdir()
+            sizes = _functions(Path(scratch), made, python)
             if not given.functions:
-                sizes |= _layers(Path(scratch), given.to, python, given.python, given.architecture)
+                sizes |= _layers(Path(scratch), made, python, given.python, given.architecture)
+            for bundle in made.iterdir():
+                bundle.replace(given.to / bundle.name)
     except Unbuildable as fault:
         print(f"The bundles were not built: {fault}", file=sys.stderr)
         return 1
