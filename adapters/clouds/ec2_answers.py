@@ -9,7 +9,8 @@
 | everything else: Unsupported, Invalid…, Missing…, UnauthorizedOperation, IdempotentParameterMismatch, OptInRequired | `LaunchRefused` | the environment pauses until it is corrected |
 
 Names: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. CreateFleet answers 200 and lists such errors per
-launch specification.
+launch specification. Its token is spent by that answer, which a repeated request may get again for a day; so a throttle or a fault
+in that list is no reason to repeat it, and counts as `NoCapacity`.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ FAULTY = {
     "ExpiredTokenException",
     "RequestExpired",
 }
-_ORDER = (Throttled, Unavailable, NoCapacity, QuotaReached, LaunchRefused)
+_ORDER = (NoCapacity, QuotaReached, LaunchRefused)
 """Of several reasons the first of these decides: what may pass soonest is tried again soonest."""
 
 
@@ -62,10 +63,13 @@ def meaning(code: str, status: int = 400) -> type[LamplighterError]:
 
 
 def fleet_refusal(errors: Sequence[dict[str, Any]], purchase: str) -> LamplighterError:
-    """Why CreateFleet gave no instance. Each kind of error is told once, with the first offer that it was about."""
+    """Why CreateFleet gave no instance: `NoCapacity`, `QuotaReached` or `LaunchRefused`, each final for the request's token.
+
+    Each kind of error is told once, with the first offer that it was about.
+    """
     if not errors:
         return NoCapacity(f"EC2 gave no {purchase} instance and no reason")
-    kinds = {meaning(e.get("ErrorCode", "")) for e in errors}
+    kinds = {_final(meaning(e.get("ErrorCode", ""))) for e in errors}
     decides = next(kind for kind in _ORDER if kind in kinds)
     told = {e.get("ErrorCode", "no code"): e for e in reversed(errors)}
     reasons = [_told(code, error) for code, error in list(told.items())[::-1][:4]]
@@ -100,6 +104,10 @@ _ADVICE = {
     "MaxSpotInstanceCountExceeded": ". Raise the quota of spot instance requests in Service Quotas",
     "InstanceLimitExceeded": ". Raise the quota of running on-demand instances in Service Quotas",
 }
+
+
+def _final(kind: type[LamplighterError]) -> type[LamplighterError]:
+    return NoCapacity if kind in (Throttled, Unavailable) else kind
 
 
 def _override(error: dict[str, Any]) -> dict[str, Any]:
