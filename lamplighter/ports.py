@@ -170,7 +170,10 @@ class Store(Protocol):
         """A GET of this object, valid for `seconds`. With `filename` the answer asks to be saved under that name."""
 
     def presign_put(self, key: str, *, seconds: int, size: int) -> Target:
-        """A PUT of exactly `size` bytes to this key, valid for `seconds`, which cannot replace an existing object."""
+        """A PUT of exactly `size` bytes to this key, valid for `seconds`, which cannot replace an existing object.
+
+        Raises `TooLarge` for a size that the store does not take in one PUT, with its limit.
+        """
 
 
 Purpose = Literal["code", "logs", "outputs"]
@@ -216,11 +219,14 @@ class LaunchRequest:
 
 @dataclass(frozen=True, slots=True)
 class CloudMachine:
-    """A machine as its cloud sees it. `state` is "starting", "running" or "gone"; `detail` says why, if known."""
+    """A machine as its cloud sees it. `state` is "starting", "running", "stopped" or "gone"; `detail` says why, if known.
+
+    One that is stopped works no more but is not gone: it is billed until it is ended.
+    """
 
     machine_id: str
     cloud_id: str
-    state: Literal["starting", "running", "gone"]
+    state: Literal["starting", "running", "stopped", "gone"]
     detail: str = ""
 
 

@@ -41,12 +41,15 @@ class Instance:
     silent: bool
     ends_at: datetime | None = None
     gone_at: datetime | None = None
+    stopped: bool = False
     reason: str = ""
 
     def state(self, now: datetime) -> str:
         """In EC2's words."""
         if self.ends_at is not None and now >= self.ends_at:
             return "terminated" if self.gone_at and now >= self.gone_at else "shutting-down"
+        if self.stopped:
+            return "stopped"
         return "running" if now >= self.runs_at else "pending"
 
 
@@ -58,6 +61,7 @@ class Ec2Double:
     pending. `dies_in`: how long it is shutting down. `page`: instances in one page at most. `replays_refusals`: whether a token
     whose request found nothing is answered so again; AWS does not say. `without`: offers (type, subnet, purchase) that there are
     none of, "*" for all. `quota`: how many may live, by purchase. `on_sale_for`: the spot price of everything.
+    `stumbles`: by type, the code with which EC2 fails at a spot offer within a fleet that it answers.
     """
 
     clock: Callable[[], datetime]
@@ -71,6 +75,7 @@ class Ec2Double:
     unsupported: set[str] = field(default_factory=set)
     quota: dict[str, int] = field(default_factory=dict)
     on_sale_for: float = 0.01
+    stumbles: dict[str, str] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
@@ -157,13 +162,18 @@ class Ec2Double:
         """It powers off of its own will."""
         self._end(instance_id, "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
 
+    def stop(self, instance_id: str) -> None:
+        """Somebody stops it by hand: it works no more, and its disk is billed."""
+        self.instances[instance_id].stopped = True
+        self.instances[instance_id].reason = "Client.UserInitiatedShutdown: User initiated shutdown"
+
     # --- What oracles ask ---
 
     def living(self, machine_id: str | None = None) -> list[Instance]:
         """Instances that cost money, hidden ones too, of one machine id or of all."""
         now = self.clock()
         wanted = [i for i in self.instances.values() if machine_id in (None, i.tags.get("lamplighter:machine"))]
-        return [i for i in wanted if i.state(now) in ("pending", "running")]
+        return [i for i in wanted if i.state(now) in ("pending", "running", "stopped")]
 
     def requests(self, call: str) -> list[dict[str, Any]]:
         """What was asked of this call so far, refused requests too."""
@@ -197,6 +207,8 @@ class Ec2Double:
     def _refuses(self, offer: dict[str, Any], purchase: str) -> str | None:
         if offer["InstanceType"] in self.unsupported:
             return "Unsupported"
+        if purchase == "spot" and offer["InstanceType"] in self.stumbles:
+            return self.stumbles[offer["InstanceType"]]
         if purchase == "spot" and float(offer.get("MaxPrice", "1000")) < self.on_sale_for:
             return "SpotMaxPriceTooLow"
         if len([i for i in self.living() if i.lifecycle == purchase]) >= self.quota.get(purchase, 10**6):
@@ -239,7 +251,7 @@ class Ec2Double:
             "State": {"Name": state},
             "Tags": [{"Key": k, "Value": v} for k, v in instance.tags.items()],
         }
-        if state in ("shutting-down", "terminated"):
+        if state in ("stopped", "shutting-down", "terminated"):
             told["StateReason"] = {"Code": instance.reason.partition(":")[0], "Message": instance.reason}
         return told
 

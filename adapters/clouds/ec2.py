@@ -23,7 +23,13 @@ ENVIRONMENT = "lamplighter:environment"
 LAUNCH = "lamplighter:launch"
 DIE_BY = "lamplighter:die-by"
 
-_STATES: Mapping[str, Literal["starting", "running", "gone"]] = {"pending": "starting", "running": "running"}
+_State = Literal["starting", "running", "stopped", "gone"]
+_STATES: Mapping[str, _State] = {
+    "pending": "starting",
+    "running": "running",
+    "stopping": "stopped",
+    "stopped": "stopped",
+}
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _PAGE = 1000
 
@@ -87,7 +93,8 @@ class Ec2Cloud:
     def describe(self, installation: str) -> tuple[CloudMachine, ...]:
         """As the port says: all pages or none. EC2 forgets an ended machine after about an hour.
 
-        A machine that is shutting down counts as gone, as its work is lost; `terminate` still waits for its end.
+        A machine that is shutting down counts as gone, as its work is lost; `terminate` still waits for its end. Only people stop
+        a machine; its disk is billed until it is terminated.
         """
         return tuple(_told(self._instances(_tagged(INSTALLATION, installation))))
 
@@ -207,8 +214,8 @@ def _told(instances: Iterable[dict[str, Any]]) -> list[CloudMachine]:
     """One machine for each instance: the first of a machine id bears it, living ones before ended and older before younger."""
 
     def rank(instance: dict[str, Any]) -> tuple[str, bool, Any, str]:
-        gone = _state(instance) == "gone"
-        return _tags(instance).get(MACHINE, ""), gone, instance.get("LaunchTime", ""), instance["InstanceId"]
+        over = _state(instance) in ("stopped", "gone")
+        return _tags(instance).get(MACHINE, ""), over, instance.get("LaunchTime", ""), instance["InstanceId"]
 
     told = []
     for machine_id, group in groupby(sorted(instances, key=rank), key=lambda i: _tags(i).get(MACHINE, "")):
@@ -218,11 +225,13 @@ def _told(instances: Iterable[dict[str, Any]]) -> list[CloudMachine]:
     return told
 
 
-def _state(instance: dict[str, Any]) -> Literal["starting", "running", "gone"]:
+def _state(instance: dict[str, Any]) -> _State:
     return _STATES.get(instance["State"]["Name"], "gone")
 
 
 def _seen(machine_id: str, instance: dict[str, Any]) -> CloudMachine:
     state = _state(instance)
     why = instance.get("StateReason", {}).get("Message") or instance.get("StateTransitionReason", "")
-    return CloudMachine(machine_id, instance["InstanceId"], state, str(why)[:300] if state == "gone" else "")
+    return CloudMachine(
+        machine_id, instance["InstanceId"], state, str(why)[:300] if state in ("stopped", "gone") else ""
+    )

@@ -28,10 +28,13 @@ class Inventory:
         return self._by_id.get(machine.id)
 
     def certainly_gone(self, machine: Machine, *, world: World) -> bool:
-        """The cloud says that it is gone, or has not shown it for so long after its registration that it must be."""
+        """The cloud says that it is gone, or has not shown it for so long after its registration that it must be.
+
+        One that is stopped counts too: it works no more. Its work moves on only after the cloud has ended it.
+        """
         body = self.body_of(machine)
         if body:
-            return body.state == "gone"
+            return body.state in ("stopped", "gone")
         return machine.registered_at is not None and world.now() - machine.registered_at >= VISIBLE_AFTER
 
     def why_gone(self, machine: Machine) -> str:

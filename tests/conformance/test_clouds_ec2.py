@@ -253,6 +253,21 @@ def test_a_machine_that_shuts_down_is_lost_to_its_work_and_ended_only_when_it_is
     cloud.terminate("machine-one")
 
 
+def test_a_machine_that_somebody_stopped_is_shown_as_stopped_and_can_be_ended():
+    cloud, double, _ = a_cloud()
+    launched = cloud.launch(an_order())
+    double.stop(launched.cloud_id)
+
+    (seen,) = cloud.describe("ours")
+    with pytest.raises(NotYet):
+        cloud.terminate("machine-one")
+
+    assert (seen.machine_id, seen.state) == ("machine-one", "stopped")
+    assert "User initiated shutdown" in seen.detail
+    cloud.terminate("machine-one")
+    assert double.living() == []
+
+
 def test_a_deaf_machine_is_asked_again_until_it_ends():
     cloud, double, _ = a_cloud()
     launched = cloud.launch(an_order())
@@ -334,6 +349,28 @@ def test_a_quota_beside_missing_capacity_is_missing_capacity():
         cloud.launch(an_order(purchase="spot_then_on_demand"))
 
     assert type(caught.value) is NoCapacity
+
+
+@pytest.mark.parametrize("code", ["RequestLimitExceeded", "InternalError"])
+def test_a_fault_within_an_answered_fleet_spends_its_token_and_the_next_purchase_is_asked(code: str):
+    cloud, double, _ = a_cloud(without={("*", "*", "spot")}, stumbles={"c6g.large": code})
+
+    launched = cloud.launch(an_order(purchase="spot_then_on_demand"))
+
+    assert double.instances[launched.cloud_id].lifecycle == "on-demand"
+
+
+@pytest.mark.parametrize("code", ["RequestLimitExceeded", "InternalError"])
+def test_a_fault_beside_missing_capacity_is_missing_capacity_that_names_both(code: str):
+    cloud, double, _ = a_cloud(without={("*", "*", "*")}, stumbles={"c6g.large": code})
+
+    with pytest.raises(LamplighterError) as caught:
+        cloud.launch(an_order(purchase="spot"))
+
+    assert type(caught.value) is NoCapacity
+    assert "InsufficientInstanceCapacity (c7g.large subnet-a)" in str(caught.value)
+    assert f"{code} (c6g.large subnet-a)" in str(caught.value)
+    assert len(double.requests("CreateFleet")) == 1
 
 
 def test_a_type_that_a_region_does_not_have_is_refused_only_if_no_other_can_be_had():

@@ -173,6 +173,47 @@ def lost_answer(life: Life, double: Ec2Double) -> None:
     assert len(double.living()) == 1
 
 
+def on_ec2() -> tuple[Life, Ec2Double]:
+    clock = SteppingClock()
+    double = Ec2Double(clock)
+    cloud = Ec2Cloud({"cpu": "lt-0123456789abcdef0"}, ["subnet-a"], client=lambda: double)
+    return Life(cloud=cloud, clock=clock, options={"instance_types": ["c7g.large"]}), double
+
+
+def test_an_orphan_that_somebody_stopped_is_ended_too_as_its_disk_is_billed():
+    life, double = on_ec2()
+    life.submit()
+    with_agent(life)
+    body = life.world.clouds["local"].launch(
+        replace(launch_request(life.machines()[0], world=life.world), machine_id="orphan", launch_token="orphan")
+    )
+    double.stop(body.cloud_id)
+
+    for _ in range(8):
+        life.sweep(minutes=1)
+
+    assert "orphan" not in [i.tags["lamplighter:machine"] for i in double.living()]
+
+
+def test_the_work_of_a_stopped_machine_moves_on_once_the_machine_is_ended():
+    life, double = on_ec2()
+    life.submit()
+    agent = with_agent(life)
+    agent.claim()
+    cloud_id = life.machine(agent.machine_id).cloud_id
+    double.dies_in = timedelta(minutes=3)
+    double.stop(cloud_id)
+
+    life.sweep(minutes=1)
+    during = life.machine(agent.machine_id).state
+    for _ in range(4):
+        life.sweep(minutes=1)
+
+    assert during is MachineState.DRAINING
+    assert life.machine(agent.machine_id).state is MachineState.GONE
+    assert cloud_id not in [i.id for i in double.living()]
+
+
 # --- Silence ----------------------------------------------------------------------------------------------------------
 
 
