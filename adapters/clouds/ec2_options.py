@@ -43,8 +43,8 @@ class Ec2Options:
     `instance_types`: acceptable types, 1 to 20. `launch_template`: a name of the installation's templates; without one "gpu" for
     an environment with a GPU and "cpu" otherwise. `purchase`: spot (the default), on_demand, or spot_then_on_demand.
     `subnets`: some of the installation's; all by default. `image_id`: another image than the template's.
-    `max_price_usd_per_hour`: more is not paid. `max_life_hours`: after this long a machine may be ended by anyone, 168 unless
-    told otherwise.
+    `max_price_usd_per_hour`: more is not paid. `max_life_hours`: what the machine's tag says of its end, 168 unless told
+    otherwise; the stack's `MaxMachineHours` is what ends it.
     """
 
     instance_types: tuple[str, ...]

@@ -66,6 +66,24 @@ def test_limits_reach_the_timers_and_the_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ({"max_life_hours": 168}, 604_800),
+        ({"max_life_hours": 8760}, 31_536_000),
+        ({"max_life_hours": 2, "max_life_seconds": 60}, 60),
+        ({"max_life_hours": 1, "max_life_seconds": 7200}, 3600),
+    ],
+)
+def test_a_life_may_be_told_in_hours_and_the_shorter_of_two_limits_holds(
+    told: dict[str, int], seconds: int, tmp_path: Path
+) -> None:
+    assert settings(tmp_path, {**PROVEN, **told}) == 0
+
+    limit = tmp_path / "run/systemd/system/lamplighter-maxlife.timer.d/limit.conf"
+    assert limit.read_text() == f"[Timer]\nOnBootSec=\nOnBootSec={seconds}s\n"
+
+
+@pytest.mark.parametrize(
     ("change", "fault"),
     [
         ({"control_url": None}, "control_url must be"),
@@ -83,6 +101,8 @@ def test_limits_reach_the_timers_and_the_agent(tmp_path: Path) -> None:
         ({"cache_mib": -1}, "cache_mib must be a whole number"),
         ({"max_life_seconds": True}, "max_life_seconds must be"),
         ({"max_life_seconds": 10**9}, "max_life_seconds must be"),
+        ({"max_life_hours": 8761}, "max_life_hours must be"),
+        ({"max_life_hours": 0}, "max_life_hours must be"),
         ({"deadman_seconds": "600"}, "deadman_seconds must be"),
         ({"controlurl": "x"}, "'controlurl' is no field"),
     ],

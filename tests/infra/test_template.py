@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from dataclasses import fields
@@ -395,7 +396,42 @@ def test_all_that_is_launched_bears_the_installation(template: str):
         "installation": INSTALLATION,
         "identity": "ec2",
         "input_networks": "public",
+        "max_life_hours": 168,
     }
+
+
+@pytest.mark.parametrize("template", ["CpuTemplate", "GpuTemplate"])
+def test_a_machine_lives_as_long_as_the_stack_says_which_the_image_takes(template: str):
+    longest = STACK.source["Parameters"]["MaxMachineHours"]["MaxValue"]
+
+    told = user_data(deployed(MaxMachineHours=longest), template)["max_life_hours"]
+
+    assert told == longest
+    assert settings_of_a_machine().LONGEST_LIFE_SECONDS == longest * 3600
+
+
+def settings_of_a_machine() -> Any:
+    file = ROOT / "worker_ami" / "image" / "files" / "usr" / "lib" / "lamplighter" / "settings.py"
+    found = importlib.util.spec_from_file_location("settings_of_a_machine", file)
+    assert found
+    assert found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_no_disk_can_be_smaller_than_the_image_that_packer_makes():
+    packer = (ROOT / "worker_ami" / "image" / "worker.pkr.hcl").read_text()
+    (sizes,) = re.findall(r"volume_size\s+= var\.gpu \? (\d+) : (\d+)", packer)
+    templates = of("EC2::LaunchTemplate")
+    parameters = STACK.source["Parameters"]
+
+    for name, template, size in zip(
+        ("GpuWorkerDiskGiB", "WorkerDiskGiB"), ("GpuTemplate", "CpuTemplate"), sizes, strict=True
+    ):
+        (disk,) = templates[template].properties["LaunchTemplateData"]["BlockDeviceMappings"]
+        assert parameters[name]["MinValue"] == int(size)
+        assert disk["Ebs"]["VolumeSize"] == parameters[name]["Default"] >= int(size)
 
 
 TAG = "lamplighter:installation"

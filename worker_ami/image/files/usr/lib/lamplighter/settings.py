@@ -22,13 +22,14 @@ TOKEN = "join-token"  # noqa: S105 - the name of a file
 
 MOST_BYTES = 64 * 1024
 LONGEST_SECONDS = 30 * 24 * 3600
+LONGEST_LIFE_SECONDS = 365 * 24 * 3600
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _IDENTITIES = ("join-token", "ec2")
 _CHOICES = {"runtime": ("docker", "process", "auto"), "input_networks": ("public", "private", "any")}
 _KNOWN = {
     *("control_url", "identity", "installation", "machine_id", "join_token", "cache_mib"),
-    *("max_life_seconds", "deadman_seconds", *_CHOICES),
+    *("max_life_seconds", "max_life_hours", "deadman_seconds", *_CHOICES),
 }
 
 
@@ -76,10 +77,18 @@ def _write_limits(root: Path, told: Mapping[str, Any], faults: list[str]) -> Non
     deadman = _number(told, "deadman_seconds", 1, LONGEST_SECONDS, faults)
     if deadman is not None:
         _write(root / RUN / "deadman-seconds", f"{deadman}\n")
-    life = _number(told, "max_life_seconds", 1, LONGEST_SECONDS, faults)
+    life = _life(told, faults)
     if life is not None:
         # The empty line removes the limit that the image has.
         _write(root / TIMER, f"[Timer]\nOnBootSec=\nOnBootSec={life}s\n")
+
+
+def _life(told: Mapping[str, Any], faults: list[str]) -> int | None:
+    """Seconds; the shorter of the two if somebody gave both."""
+    seconds = _number(told, "max_life_seconds", 1, LONGEST_LIFE_SECONDS, faults)
+    hours = _number(told, "max_life_hours", 1, LONGEST_LIFE_SECONDS // 3600, faults)
+    limits = [limit for limit in (seconds, hours and hours * 3600) if limit]
+    return min(limits, default=None)
 
 
 def _options(told: Mapping[str, Any], faults: list[str]) -> list[str]:
