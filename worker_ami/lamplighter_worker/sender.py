@@ -16,7 +16,8 @@ from lamplighter_worker.spool import Batch, Spool
 
 MOST_LINES = 5000
 MOST_BYTES = 512 * 1024
-WATCHED_GAP, LONGEST_GAP = 1.0, 600.0
+WATCHED_GAP, LONGEST_GAP = 1.0, 300.0
+"""Seconds. A machine that vanishes without notice takes at most the last gap's lines with it; each batch costs money."""
 GROWTH = 4
 """By which gaps grow while nobody watches: most of a run's batches would else be those of its first minutes."""
 
