@@ -12,6 +12,7 @@ from lamplighter.errors import (
     LamplighterError,
     NotFound,
     Throttled,
+    TooLarge,
     Unavailable,
 )
 from lamplighter.ports import ObjectInfo, Target
@@ -21,6 +22,9 @@ PART = 8 * 1024 * 1024
 
 MAX_PARTS = 10_000
 """S3's limit of the parts of one object."""
+
+MAX_PUT = 5 * 1024**3
+"""S3's limit of the bytes of one PUT (https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html)."""
 
 _BUSY = {
     "SlowDown",
@@ -120,6 +124,11 @@ class S3Store:
 
     def presign_put(self, key: str, *, seconds: int, size: int) -> Target:
         rules.check_size(size)
+        if size > MAX_PUT:
+            raise TooLarge(
+                f"this store takes at most 5 GiB ({MAX_PUT} bytes) in one file, and this one has {size} bytes; "
+                "write it as several smaller files"
+            )
         condition = self._condition()
         url = self._presign("put_object", key, seconds, {"ContentLength": size, **condition})
         # Clients that name no type send one of their own, which some servers act upon.

@@ -204,12 +204,13 @@ class NewOutput:
 @dataclass(frozen=True, slots=True)
 class OutputTarget:
     """Where to PUT the bytes; `call` is None when they are stored already. `refused` says why, among several outputs, this one
-    cannot be kept; it has no id then.
+    cannot be kept; it has no id then. `code` is "too_large" when the reason is that no store takes a file of this size.
     """
 
     output_id: str
     call: Call | None
     refused: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from lamplighter.contract.report import (
 from lamplighter.domain.data import Datum, alias_in, tags_in
 from lamplighter.domain.executions import Execution
 from lamplighter.domain.machines import Machine
-from lamplighter.errors import Invalid, NotFound
+from lamplighter.errors import Invalid, NotFound, TooLarge
 from lamplighter.intents import intend
 from lamplighter.ports import Key, Write
 from lamplighter.records import Stored, again_on_conflict, find, find_many, need, new
@@ -39,9 +39,11 @@ UNKNOWN_OUTPUT = "this output does not exist"
 
 
 def announce_output(machine: Machine, execution_id: str, message: NewOutput, *, world: World) -> OutputTarget:
-    """`announce_outputs` for one. Raises `Invalid` for a name or metadata that cannot be kept, `StaleEpoch`."""
+    """`announce_outputs` for one. Raises `Invalid` for a name or metadata that cannot be kept, `TooLarge`, `StaleEpoch`."""
     one = NewOutputs(message.epoch, (message,))
     target = announce_outputs(machine, execution_id, one, world=world).targets[0]
+    if target.code == TooLarge.code:
+        raise TooLarge(target.refused)
     if target.refused:
         raise Invalid.because(target.refused)
     return target
@@ -60,18 +62,19 @@ def announce_outputs(machine: Machine, execution_id: str, message: NewOutputs, *
     places = [keys.output(execution_id, _fingerprint(message.epoch, output)) for output in message.outputs]
     data = _announced(places, world)
     writes: list[Write] = [lease.unchanged()]
+    targets: list[OutputTarget] = []
     for output, place, fault in zip(message.outputs, places, faults, strict=True):
-        if not fault and place not in data:
-            data[place] = datum = _datum(execution, message.epoch, output, world)
+        if fault:
+            targets.append(OutputTarget("", None, fault))
+            continue
+        datum = data.get(place) or _datum(execution, message.epoch, output, world)
+        targets.append(_target(datum, world))
+        if targets[-1].output_id and place not in data:
+            data[place] = datum
             writes += [new(place, {"datum_id": datum.id, "name": datum.name}), new(keys.datum(datum.id), datum)]
     if len(writes) > 1:
         world.metadata.transact(writes)
-    return OutputTargets(
-        tuple(
-            OutputTarget("", None, fault) if fault else _target(data[place], world)
-            for place, fault in zip(places, faults, strict=True)
-        )
-    )
+    return OutputTargets(tuple(targets))
 
 
 def output_stored(
@@ -205,10 +208,14 @@ def _datum(execution: Execution, epoch: Epoch, message: NewOutput, world: World)
 
 
 def _target(datum: Datum, world: World) -> OutputTarget:
+    """Where its bytes go, or the refusal of more than its store takes."""
     if datum.stored:
         return OutputTarget(datum.id, None)
     store = world.stores.named(datum.store)
-    target = store.presign_put(datum.object_key, seconds=world.installation.presign_seconds, size=datum.size)
+    try:
+        target = store.presign_put(datum.object_key, seconds=world.installation.presign_seconds, size=datum.size)
+    except TooLarge as error:
+        return OutputTarget("", None, str(error), TooLarge.code)
     return OutputTarget(datum.id, call_of(target))
 
 

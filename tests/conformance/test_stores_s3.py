@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from adapters.stores.s3 import S3Store
-from lamplighter.errors import AlreadyWritten, Forbidden, LamplighterError, NotFound, Throttled, Unavailable
+from lamplighter.errors import AlreadyWritten, Forbidden, LamplighterError, NotFound, Throttled, TooLarge, Unavailable
 
 MIB = 1024 * 1024
 
@@ -181,6 +181,14 @@ def test_a_signed_put_is_signed_with_its_length_and_its_condition() -> None:
     assert query["X-Amz-Expires"] == ["90"]
     assert target.headers["Content-Length"] == "12"
     assert target.headers["If-None-Match"] == "*"
+
+
+def test_more_than_one_put_carries_is_refused_with_the_limit() -> None:
+    store = store_at("http://127.0.0.1:1")
+
+    assert store.presign_put("a", seconds=90, size=5 * 1024**3).method == "PUT"
+    with pytest.raises(TooLarge, match=r"at most 5 GiB .* has 5368709121 bytes"):
+        store.presign_put("a", seconds=90, size=5 * 1024**3 + 1)
 
 
 def test_the_prefix_of_a_store_is_no_part_of_its_keys() -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from adapters.stores.memory import MemoryStore
 from lamplighter import keys
 from lamplighter.contract.report import MOST_OUTPUTS, NewOutput, NewOutputs, OutputsKept, OutputsStored, OutputTargets
 from lamplighter.domain.data import Datum
-from lamplighter.errors import Invalid, StaleEpoch
+from lamplighter.errors import Invalid, StaleEpoch, TooLarge
+from lamplighter.ports import Target
 from lamplighter.records import need
 from lamplighter.usecases import attempts, store_outputs
 from lamplighter.usecases.sessions import machine_of
+from tests.doubles import MemoryStores
 from tests.life import Agent, Life, with_agent
 from tests.recording import Counted
 
@@ -94,6 +97,27 @@ def test_one_that_cannot_be_kept_is_refused_alone(agent: Agent):
     assert (bad.output_id, worse.output_id) == ("", "")
     assert "cannot be the name" in bad.refused
     assert worse.refused
+
+
+class Narrow(MemoryStore):
+    """Takes at most ten bytes in one PUT."""
+
+    def presign_put(self, key: str, *, seconds: int, size: int) -> Target:
+        if size > 10:
+            raise TooLarge(f"at most 10 bytes, not {size}")
+        return super().presign_put(key, seconds=seconds, size=size)
+
+
+def test_one_that_its_store_does_not_take_is_refused_alone(agent: Agent):
+    agent.life.world = replace(agent.life.world, stores=MemoryStores({"default": Narrow()}))
+
+    small, large = announce(agent, output(agent, "small"), output(agent, "large", size=11)).targets
+
+    assert small.call
+    assert (large.output_id, large.call, large.code) == ("", None, "too_large")
+    assert "at most 10 bytes, not 11" in large.refused
+    with pytest.raises(TooLarge, match="at most 10 bytes"):
+        agent.announce("large", b"12345678901")
 
 
 def test_one_whose_bytes_are_missing_holds_up_no_other(agent: Agent):

@@ -101,6 +101,7 @@ class Control(ThreadingHTTPServer):
         self.seen: Counter[str] = Counter()
         self.faults: list[str] = []
         self.bodies: dict[str, Any] = {}
+        self.too_large: set[str] = set()
         self.away = False
         self.answer_503 = False
         self.drain = False
@@ -276,6 +277,8 @@ class Control(ThreadingHTTPServer):
         return report.EventsStored(len(execution.lines), self._orders(execution))
 
     def _output(self, execution: Execution, body: report.NewOutput) -> report.OutputTarget:
+        if body.name in self.too_large:
+            return report.OutputTarget("", None, "at most 5 GiB", "too_large")
         identity = f"{body.epoch}/{body.name}/{body.sha256}"
         output_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{execution.job.execution_id}/{identity}"))
         execution.outputs[output_id] = body

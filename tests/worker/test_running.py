@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from lamplighter.contract.job import Call, Input, InputFile, Limits
 from tests.worker.control_double import Control
 from tests.worker.harness import Agent
@@ -41,6 +43,25 @@ def test_a_failing_step_is_an_error_with_its_exit_code_and_its_outputs(control: 
     [output_id] = execution.finish.outputs
     assert execution.outputs[output_id].name == "model.txt"
     assert control.objects[f"/objects/{execution.job.execution_id}/{output_id}"] == b"kept\n"
+
+
+@pytest.mark.parametrize("mode", ["644", "444"])
+def test_an_output_that_no_store_takes_ends_the_run_as_an_error_that_names_it_and_costs_no_other(
+    mode: str, control: Control, agent: Agent
+) -> None:
+    control.too_large = {"model.ckpt"}
+    execution = control.offer(
+        'cd "$VH_OUTPUTS_DIR"; echo 7 > model.ckpt; echo kept > small.txt; ' + f"chmod {mode} model.ckpt; sleep 1"
+    )
+    agent.start()
+
+    agent.until_finished(execution)
+
+    assert execution.finish is not None
+    assert (execution.finish.outcome, execution.finish.exit_code) == ("error", 0)
+    assert execution.finish.reason == "too large to be stored: model.ckpt: at most 5 GiB"
+    assert [execution.outputs[output_id].name for output_id in execution.finish.outputs] == ["small.txt"]
+    assert "model.ckpt was not accepted as an output: at most 5 GiB" in execution.status
 
 
 def test_ten_thousand_equal_lines_come_back_ten_thousand_times(control: Control, agent: Agent) -> None:

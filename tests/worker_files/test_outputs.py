@@ -22,7 +22,7 @@ from lamplighter_worker.transfer import Transfer
 
 from lamplighter.contract.job import Call, Epoch
 from lamplighter.contract.report import NewOutput, OutputTarget
-from lamplighter.errors import Invalid, LamplighterError, StaleEpoch, Unavailable
+from lamplighter.errors import Invalid, LamplighterError, StaleEpoch, TooLarge, Unavailable
 from tests.worker_files.server import QUICK, Answer, Server
 
 EPOCH = Epoch(1, 3)
@@ -39,6 +39,7 @@ class Control:
         self.calls = 0
         self.faults: list[LamplighterError] = []
         self.refused: set[str] = set()
+        self.refusal: LamplighterError = Invalid.because("it is not wanted")
 
     def announce(self, new: NewOutput) -> OutputTarget:
         with self.lock:
@@ -46,7 +47,7 @@ class Control:
             if self.faults:
                 raise self.faults.pop(0)
             if new.name in self.refused:
-                raise Invalid.because(f"{new.name} is not wanted")
+                raise self.refusal
             output_id = self.key(new.name, new.sha256)
             self.announced[output_id] = new
             return OutputTarget(output_id, None if output_id in self.stored_ids else self.server.put(f"/{output_id}"))
@@ -337,6 +338,24 @@ def test_a_refused_output_is_said_and_costs_no_other(world: World) -> None:
     assert world.control.names() == ["good"]
     assert len(ids) == 1
     assert sorted(text.split(" ")[0] for text in world.said) == ["bad", "worse"]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_output_that_no_store_takes_is_known_to_a_later_agent_too(world: World, live: bool) -> None:
+    world.write("large", live=live)
+    world.write("good")
+    world.control.refused = {"large"}
+    world.control.refusal = TooLarge("at most 5 GiB")
+    first = world.outputs()
+    if live:
+        until(lambda: first.sweep_live() or bool(first.given_up()))
+    first.finish()
+
+    later = world.outputs()
+    later.finish()
+
+    assert first.given_up() == later.given_up() == {"large": "at most 5 GiB"}
+    assert world.control.names() == ["good"]
 
 
 def test_a_stale_epoch_ends_it(world: World) -> None:

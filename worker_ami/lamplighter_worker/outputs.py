@@ -121,6 +121,10 @@ class Outputs:
         missing = [item.name for item in (*self._staging.items(), *self._files()) if not self._is_up(item)]
         return tuple(outputs), {name: said for name, said in metadata.items() if said}, missing
 
+    def given_up(self) -> dict[str, str]:
+        """The outputs that no store takes because of their size, by name, with the reason."""
+        return self._journal.given_up()
+
     def close(self) -> None:
         """Give up: running uploads end with `Cancelled`. What was taken from the run stays in the staging directory."""
         self._transfer.stop.set()
@@ -238,6 +242,8 @@ class Outputs:
             self._complaints.add(f"{item.name} was not uploaded: it could not be read ({error.strerror})")
             self._refused.add(item.name)
         except (Invalid, TooLarge, AlreadyExists) as error:
+            if isinstance(error, TooLarge):
+                self._journal.give_up(item.name, str(error))
             self._complaints.add(f"{item.name} was not accepted as an output: {error}")
             self._refused.add(item.name)
         if item.taken:

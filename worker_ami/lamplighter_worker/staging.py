@@ -90,6 +90,7 @@ class Journal:
         self._lock = threading.Lock()
         self._seen: set[tuple[str, ...]] = set()
         self._outputs: dict[str, str] = {}
+        self._given_up: dict[str, str] = {}
         for said in _lines(path):
             if said.get("epoch") == self._epoch:
                 self._remember(said)
@@ -122,7 +123,24 @@ class Journal:
         with self._lock:
             return dict(self._outputs)
 
+    def give_up(self, name: str, why: str) -> None:
+        """The store never takes this output. Remembered when this returns: the end of the run must tell it."""
+        said = {"epoch": self._epoch, "name": name, "given_up": why}
+        with self._lock, self._path.open("ab") as file:
+            file.write(json.dumps(said).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())  # a taken file is removed next
+            self._remember(said)
+
+    def given_up(self) -> dict[str, str]:
+        """Why, by the names of those outputs."""
+        with self._lock:
+            return dict(self._given_up)
+
     def _remember(self, said: dict[str, Any]) -> None:
+        if "given_up" in said:
+            self._given_up[said["name"]] = said["given_up"]
+            return
         if said["state"]:
             self._seen.add(tuple(said["state"]))
         self._outputs.setdefault(said["output_id"], said["name"])

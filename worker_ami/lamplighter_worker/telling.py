@@ -96,6 +96,7 @@ class Teller:
         finally:
             over.set()
             cutter.join()
+        ending = _without_too_large(ending, outputs.given_up())
         self._run.update(phase="uploaded", ending=ending, outputs=ids, output_metadata=metadata)
 
     def _uploaded(self, outputs: Outputs, say: Callable[[str], None]) -> tuple[Ending, tuple[str, ...], Metadata]:
@@ -187,6 +188,8 @@ class Teller:
 
     def _announce(self, output: NewOutput) -> OutputTarget:
         target = self._announcing(output)
+        if target.code == TooLarge.code:
+            raise TooLarge(target.refused)
         if target.refused:
             raise Invalid.because(target.refused)
         return target
@@ -233,7 +236,20 @@ def _cut_short(ending: Ending, missing: list[str]) -> Ending:
     return replace(ending, outcome=outcome, reason=f"{ending.reason}; {told}" if ending.reason else told)
 
 
-def _without_outputs(ending: Ending, error: Exception) -> Ending:
-    reason = f"{ending.reason}; " if ending.reason else ""
+def _without_too_large(ending: Ending, given_up: Mapping[str, str]) -> Ending:
+    """A run is not complete without the files that no store takes. All others are kept."""
+    if not given_up:
+        return ending
+    shown = [f"{name[:100]}: {why[:300]}" for name, why in list(given_up.items())[:3]]
+    shown += [f"and {len(given_up) - 3} more"] if len(given_up) > 3 else []
+    return _failed(ending, f"too large to be stored: {'; '.join(shown)}")
+
+
+def _failed(ending: Ending, told: str) -> Ending:
+    """A run that had completed ends in error after all; of any other it is told beside its own reason."""
     outcome = "error" if ending.outcome == "complete" else ending.outcome
-    return replace(ending, outcome=outcome, reason=f"{reason}outputs could not be uploaded: {error}")
+    return replace(ending, outcome=outcome, reason=f"{ending.reason}; {told}" if ending.reason else told)
+
+
+def _without_outputs(ending: Ending, error: Exception) -> Ending:
+    return _failed(ending, f"outputs could not be uploaded: {error}")
