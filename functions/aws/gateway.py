@@ -1,6 +1,7 @@
-"""Events of an API Gateway HTTP API, payload format 2.0, to our own heads and bodies; our own answers back.
+"""Events of an HTTP API or a function URL, payload format 2.0, to our own heads and bodies; our own answers back.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from functions.messages import API_HEADERS, Answer, Head, canonical
 from lamplighter.errors import Invalid
@@ -26,8 +28,9 @@ _TEXT_UP_TO = 1024 * 1024
 def head_of(event: Event) -> Head:
     """The request's head. Raises `Invalid` for more headers than anybody needs.
 
-    The gateway has decoded the path once, as an ASGI server does, and joined the values of a repeated header with commas.
-    Who the client believes to talk to is left out: each URL that we answer begins with the installation's own address.
+    The path is decoded once, as an ASGI server does it: an HTTP API has done so, a function URL hands it on as it was sent. Both
+    have joined the values of a repeated header with commas. Who the client believes to talk to is left out: each URL that we
+    answer begins with the installation's own address.
     """
     headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
     size = sum(len(name) + len(value) for name, value in headers.items())
@@ -84,5 +87,8 @@ def _travels_as_text(answer: Answer) -> bool:
 
 
 def _path(event: Event) -> str:
-    path, stage = str(event.get("rawPath") or "/"), str(event["requestContext"].get("stage") or "$default")
+    context = event["requestContext"]
+    path, stage = str(event.get("rawPath") or "/"), str(context.get("stage") or "$default")
+    if ".lambda-url." in str(context.get("domainName")):
+        return unquote(path)
     return path.removeprefix(f"/{stage}") if path == f"/{stage}" or path.startswith(f"/{stage}/") else path

@@ -24,26 +24,30 @@ def event(
     *,
     stage: str = "$default",
     cookies: Iterable[str] = (),
+    host: str = "abc123.execute-api.eu-north-1.amazonaws.com",
 ) -> dict[str, Any]:
-    """As documented for payload format 2.0; the gateway decodes the path, and sends what is no text as base64."""
-    path, _, query = target.partition("?")
+    """As documented for payload format 2.0; an HTTP API decodes the path, a function URL does not, and both send what is no
+    text as base64.
+    """
+    written, _, query = target.partition("?")
+    path = written if ".lambda-url." in host else unquote(written)
     lower = {name.lower(): value for name, value in (headers or {}).items()}
     binary = bool(body) and not (lower.get("content-type", "application/json").startswith(TEXTS) and _is_text(body))
     return {
         "version": "2.0",
         "routeKey": "$default",
-        "rawPath": ("" if stage == "$default" else f"/{stage}") + unquote(path),
+        "rawPath": ("" if stage == "$default" else f"/{stage}") + path,
         "rawQueryString": query,
         **({"cookies": list(cookies)} if cookies else {}),
-        "headers": {"host": "abc123.execute-api.eu-north-1.amazonaws.com", "x-forwarded-proto": "https", **lower},
+        "headers": {"host": host, "x-forwarded-proto": "https", **lower},
         "requestContext": {
             "accountId": "123456789012",
             "apiId": "abc123",
-            "domainName": "abc123.execute-api.eu-north-1.amazonaws.com",
+            "domainName": host,
             "domainPrefix": "abc123",
             "http": {
                 "method": method,
-                "path": unquote(path),
+                "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": "192.0.2.1",
                 "userAgent": "agent",

@@ -25,8 +25,11 @@ from tests.functions.aws.gateway_client import event
         ("/", "/"),
     ],
 )
-def test_the_gateway_has_decoded_a_path_once_and_nobody_does_it_again(target: str, path: str) -> None:
-    assert gateway.head_of(event("GET", target)).path == path
+@pytest.mark.parametrize(
+    "host", ["abc123.execute-api.eu-north-1.amazonaws.com", "abc123.lambda-url.eu-north-1.on.aws", "ml.example.org"]
+)
+def test_a_path_is_decoded_once_whichever_way_it_came(target: str, path: str, host: str) -> None:
+    assert gateway.head_of(event("GET", target, host=host)).path == path
 
 
 def test_a_stage_is_no_part_of_the_path() -> None:
