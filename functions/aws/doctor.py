@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from adapters.aws.stack import Stack
-from functions.aws.operator import settings_of
+from functions.aws.operator import price_command, settings_of
 from functions.aws.settings import Settings
-from functions.aws.wiring import make_metadata, make_secrets, make_stores
+from functions.aws.wiring import CLOUD, make_metadata, make_secrets, make_stores
 from functions.local.doctor import Finding, tell
 from functions.stores import make_store, prove_store
 from functions.wiring import JOIN_KEY
+from lamplighter import keys
+from lamplighter.domain.environments import Environment
 from lamplighter.errors import LamplighterError, NotFound
 from lamplighter.ports import Metadata
+from lamplighter.records import find_many, walk
 from lamplighter.usecases.installation import read_installation
 
 
@@ -32,6 +35,7 @@ def examine(stack: Stack) -> Iterator[Finding]:
     for kind in ("execution_machine", "machine_machine"):
         yield _looked(kind.replace("_", " "), lambda kind=kind: stack.state_machine(settings.need(kind)))  # type: ignore[misc]
     yield from _templates(settings, stack)
+    yield from _prices(settings, stack, metadata)
 
 
 def _looked(thing: str, look: Callable[[], str]) -> Finding:
@@ -71,6 +75,25 @@ def _stores(settings: Settings, stack: Stack, metadata: Metadata) -> Iterator[Fi
             yield Finding("missing", f"store {row.name}", error.told())
         else:
             yield Finding("ok", f"store {row.name}", "written, read and deleted a small object")
+
+
+def _prices(settings: Settings, stack: Stack, metadata: Metadata) -> Iterator[Finding]:
+    """Machines without a price cost nothing for the daily budget."""
+    if settings.daily_budget_usd is None:
+        return
+    for offer in _environments(metadata):
+        if offer.cloud == CLOUD and not offer.per_hour_price_usd:
+            detail = f"no price: the daily budget of {settings.daily_budget_usd} USD does not count its machines"
+            yield Finding("warn", f"environment {offer.slug}", detail, price_command(stack.name, offer.slug))
+
+
+def _environments(metadata: Metadata) -> list[Environment]:
+    """All of them; none where the table does not answer, which is a finding of its own."""
+    try:
+        ids = [str(row.value["environment_id"]) for row in walk(metadata, keys.ENVIRONMENTS)]
+        return [s.value for s in find_many(metadata, Environment, [keys.environment(i) for i in ids])]
+    except LamplighterError:
+        return []
 
 
 def _templates(settings: Settings, stack: Stack) -> Iterator[Finding]:

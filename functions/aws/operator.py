@@ -70,9 +70,17 @@ def init(name: str, region: str | None, given: argparse.Namespace) -> int:
     print(f"  Log in    vh login --host {world.installation.url} --username admin")
     if made.generated_password:
         print(f"  Password  {made.generated_password}   (of the user admin; shown only now)")
+    if given.environment and given.price is None:
+        print(f"  Price     none, so the daily budget does not count the machines of {given.environment}. Set it by")
+        print(f"            {price_command(name, given.environment)}")
     if not given.environment:
         print(f"  Next      lamplighter --stack {name} environment add NAME 'options.instance_types=[\"t3.medium\"]'")
     return 0
+
+
+def price_command(stack: str, environment: str) -> str:
+    """What an operator types so that the daily budget counts an environment's machines."""
+    return f"lamplighter --stack {stack} environment set {environment} per_hour_price_usd=0.05"
 
 
 def _password_told(given: argparse.Namespace) -> str:
@@ -84,4 +92,5 @@ def _environment(given: argparse.Namespace) -> dict[str, Any] | None:
         return None
     fields: dict[str, Any] = {"slug": given.environment, "name": given.environment, "cloud": CLOUD}
     fields["options"] = {"instance_types": given.instance_type, "purchase": given.purchase}
-    return fields | ({"max_machines": given.max_machines} if given.max_machines is not None else {})
+    more = {"max_machines": given.max_machines, "per_hour_price_usd": given.price}
+    return fields | {name: value for name, value in more.items() if value is not None}

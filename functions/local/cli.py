@@ -26,7 +26,7 @@ examples:
 All commands work on the same state folder: --state DIR, or LAMPLIGHTER_STATE, or ~/.local/share/lamplighter.
 
 an installation on AWS, with your own AWS credentials:
-  lamplighter --stack ml init --environment cpu --instance-type t3.medium
+  lamplighter --stack ml init --environment cpu --instance-type t3.medium --price 0.05
   lamplighter --stack ml doctor                       whether everything of the stack is there
   lamplighter --stack ml --region eu-north-1 user add ada
   lamplighter --stack ml environment add gpu 'options.instance_types=["g5.xlarge"]' max_machines=4
@@ -37,7 +37,7 @@ With --stack, every command but `up` works on that stack: user, token, environme
 _INIT_EXAMPLES = """\
 examples:
   lamplighter --stack ml init
-  lamplighter --stack ml init --environment cpu --instance-type t3.medium --instance-type t3a.medium --purchase spot
+  lamplighter --stack ml init --environment cpu --instance-type t3.medium --instance-type t3a.medium --price 0.05
 """
 
 _UP_EXAMPLES = """\
@@ -249,6 +249,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     init.add_argument(
         "--purchase", choices=("spot", "on_demand", "spot_then_on_demand"), default="spot", help="how it is paid (spot)"
     )
+    init.add_argument("--price", metavar="USD_PER_HOUR", help="what one costs at most; the daily budget counts with it")
     init.add_argument("--max-machines", type=int, help="how many of them may live at once (2)")
     init.add_argument(
         "--password-stdin", action="store_true", help="read the administrator's password from standard input"
@@ -263,6 +264,8 @@ def _init(parsed: argparse.Namespace) -> int:
         )
     if bool(parsed.environment) != bool(parsed.instance_type):
         raise Invalid({"environment": ["Give --environment and --instance-type together, or neither."]})
+    if parsed.price is not None and not parsed.environment:
+        raise Invalid({"price": ["Give --price together with --environment: it is what a machine of it costs."]})
     from functions.aws.operator import init  # loads boto3
 
     parsed.admin_password = sys.stdin.readline().rstrip("\n") if parsed.password_stdin else None

@@ -3,89 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
-import uuid
-from dataclasses import dataclass
-from typing import Any
 
 import boto3
 import pytest
 
 from functions.aws.settings import read_settings, settings_of_outputs
-from functions.local.cli import main
 from lamplighter.errors import Unavailable
 from tests.conformance.metadata_places import REGION
-
-FLOW = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
-
-
-@dataclass
-class Shell:
-    """The operator's shell, and what was printed to it."""
-
-    stack: str
-    capsys: pytest.CaptureFixture[str]
-
-    def run(self, *words: str, stack: str | None = None, region: str = REGION) -> tuple[int, str]:
-        code = main(["--stack", stack or self.stack, "--region", region, *words])
-        printed = self.capsys.readouterr()
-        return code, printed.out + printed.err
-
-
-@pytest.fixture
-def shell(aws: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Before a stack that has all its parts, made as the template makes them."""
-    name = f"ml-{uuid.uuid4().hex[:8]}"
-    buckets = {kind: f"{name}-{kind.lower()}" for kind in ("Data", "Code", "Logs", "Audit")}
-    for bucket in buckets.values():
-        boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    outputs = {
-        "Url": "https://ml.example.org",
-        "Installation": str(uuid.uuid4()),
-        "Account": "123456789012",
-        "Table": _table(name),
-        "SecretsPrefix": f"/lamplighter/{name}",
-        **{f"{kind}Bucket": bucket for kind, bucket in buckets.items()},
-        "ExecutionMachine": _state_machine(f"{name}-execution"),
-        "MachineMachine": _state_machine(f"{name}-machine"),
-        "LaunchTemplates": json.dumps({"cpu": _launch_template(name)}),
-        "Subnets": "subnet-1,subnet-2",
-        "WorkerRole": f"{name}-worker",
-        "AlarmTopic": "not for us",
-    }
-    _stack(name, outputs)
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    return Shell(name, capsys)
-
-
-def _table(name: str) -> str:
-    boto3.client("dynamodb").create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        AttributeDefinitions=[{"AttributeName": a, "AttributeType": "S"} for a in ("pk", "sk")],
-    )
-    return name
-
-
-def _state_machine(name: str) -> str:
-    role = "arn:aws:iam::123456789012:role/flows"
-    made = boto3.client("stepfunctions").create_state_machine(name=name, definition=FLOW, roleArn=role)
-    return str(made["stateMachineArn"])
-
-
-def _launch_template(name: str) -> str:
-    data: Any = {"ImageId": "ami-0123456789abcdef0"}
-    made = boto3.client("ec2").create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
-    return str(made["LaunchTemplate"]["LaunchTemplateId"])
-
-
-def _stack(name: str, outputs: dict[str, str]) -> None:
-    template = {
-        "Resources": {"Bucket": {"Type": "AWS::S3::Bucket"}},
-        "Outputs": {key: {"Value": value} for key, value in outputs.items()},
-    }
-    boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
+from tests.functions.aws.operator_shell import Shell, make_stack
 
 
 def test_an_operator_begins_once_and_then_looks_after_people_and_offers(shell: Shell) -> None:
@@ -110,6 +35,33 @@ def test_an_operator_begins_once_and_then_looks_after_people_and_offers(shell: S
     assert [line.split()[:3] for line in offers[1].splitlines()[1:]] == [["cpu", "cpu", "ec2"], ["gpu", "gpu", "ec2"]]
     assert '"instance_types": ["t3.medium"]' in offers[1]
     assert [line.split()[0] for line in stores[1].splitlines()] == ["name", "data", "code", "logs"]
+
+
+def test_a_first_environment_without_a_price_is_told_to_be_beyond_the_daily_budget(shell: Shell) -> None:
+    command = f"lamplighter --stack {shell.stack} environment set cpu per_hour_price_usd=0.05"
+
+    begun = shell.run("init", "--environment", "cpu", "--instance-type", "t3.medium")
+    before = shell.run("doctor")
+    shell.run("environment", "set", "cpu", "per_hour_price_usd=0.05")
+    after = shell.run("doctor")
+
+    assert "the daily budget does not count the machines of cpu" in begun[1]
+    assert command in begun[1]
+    assert "warn     environment cpu no price: the daily budget of 50 USD does not count its machines" in before[1]
+    assert command in before[1]
+    assert (before[0], after[0]) == (0, 0)
+    assert "environment cpu" not in after[1]
+
+
+def test_the_price_of_the_first_environment_is_what_the_daily_budget_counts_with(shell: Shell) -> None:
+    words = ("init", "--environment", "cpu", "--instance-type", "t3.medium", "--price")
+    refused = shell.run(*words, "cheap")
+
+    begun = shell.run(*words, "0.05")
+
+    assert (refused[0], "per_hour_price_usd" in refused[1]) == (1, True)
+    assert (begun[0], "daily budget" in begun[1]) == (0, False)
+    assert "warn" not in shell.run("doctor")[1]
 
 
 def test_a_store_of_ones_own_takes_outputs_alone_and_the_stacks_names_are_taken(shell: Shell) -> None:
@@ -165,6 +117,7 @@ def test_the_doctor_names_what_is_missing_and_what_to_do(shell: Shell) -> None:
         (("doctor",), "--region"),
         (("up",), "without --stack"),
         (("init", "--environment", "cpu"), "--instance-type"),
+        (("init", "--price", "0.05"), "--price together with --environment"),
     ],
 )
 def test_what_cannot_work_is_said_with_what_to_try(shell: Shell, words: tuple[str, ...], told: str) -> None:
@@ -175,7 +128,7 @@ def test_what_cannot_work_is_said_with_what_to_try(shell: Shell, words: tuple[st
 
 
 def test_a_stack_of_something_else_is_told_apart(shell: Shell) -> None:
-    _stack(f"{shell.stack}-other", {"Queue": "q"})
+    make_stack(f"{shell.stack}-other", {"Queue": "q"})
 
     assert "is no Lamplighter" in shell.run("user", "list", stack=f"{shell.stack}-other")[1]
 
