@@ -94,11 +94,13 @@ def find_many(metadata: Metadata, kind: type[T], keys: Sequence[Key]) -> list[St
     return found
 
 
-def walk(metadata: Metadata, partition: str, *, prefix: str = "", newest_first: bool = False) -> Iterator[Record]:
-    """Every record of a partition, page by page."""
+def walk(
+    metadata: Metadata, partition: str, *, prefix: str = "", after: str | None = None, newest_first: bool = False
+) -> Iterator[Record]:
+    """Every record of a partition, or those whose sort key comes `after` that one, page by page."""
     cursor = None
     while True:
-        page = metadata.query(partition, prefix=prefix, newest_first=newest_first, cursor=cursor)
+        page = metadata.query(partition, prefix=prefix, after=after, newest_first=newest_first, cursor=cursor)
         yield from page.records
         cursor = page.cursor
         if cursor is None:

@@ -53,7 +53,8 @@ from lamplighter.usecases.projects import create_project
 from lamplighter.usecases.registration import register_machine
 from lamplighter.usecases.sessions import machine_of
 from lamplighter.usecases.submit_execution import submit_execution
-from lamplighter.usecases.sweep import SweepReport, sweep
+from lamplighter.usecases.sweep import sweep
+from lamplighter.usecases.sweep_report import SweepReport
 from lamplighter.usecases.workflow_tasks import perform
 from lamplighter.world import World
 from tests.doubles import TRAIN_YAML, MemoryStores, SteppingClock, make_world, targz

@@ -11,7 +11,8 @@ from typing import Any
 
 from functions.aws.wiring import sandbox_world
 from lamplighter.usecases.gauges import Gauges, read_gauges
-from lamplighter.usecases.sweep import SweepReport, sweep
+from lamplighter.usecases.sweep import sweep
+from lamplighter.usecases.sweep_report import SweepReport
 from lamplighter.world import World
 
 NAMESPACE = "Lamplighter"
@@ -30,20 +31,34 @@ STEADY = "faults"
 told only when it is not zero.
 """
 
+SECONDS = 45.0
+"""For one sweep: it has ended when the next begins, a minute later."""
+
+MARGIN_SECONDS = 75.0
+"""Kept back of what Lambda has left: a last call that was begun in time may be tried three times for 25 s."""
+
 _log = logging.getLogger(__name__)
 
 
 def make_handler(world: Callable[[], World]) -> Callable[[Mapping[str, Any], Any], None]:
     """What Lambda calls with each event of the scheduler, whatever it holds. Raises what nobody can explain, for the alarm."""
 
-    def handle(event: Mapping[str, Any], context: object = None) -> None:  # noqa: ARG001 - Lambda gives it
+    def handle(event: Mapping[str, Any], context: Any = None) -> None:  # noqa: ARG001 - Lambda gives it
         known = world()
         begun = time.monotonic()
-        report = sweep(world=known)
+        report = sweep(world=known, seconds=_seconds(context))
         gauges = read_gauges(world=known)
         print(json.dumps(_line(report, gauges, known.installation.id, time.monotonic() - begun)), flush=True)
 
     return handle
+
+
+def _seconds(context: Any) -> float:
+    """What this sweep may use. A context that cannot tell what is left is none of Lambda's."""
+    if not hasattr(context, "get_remaining_time_in_millis"):
+        return SECONDS
+    left = float(context.get_remaining_time_in_millis()) / 1000
+    return max(0.0, min(SECONDS, left - MARGIN_SECONDS))
 
 
 def _line(report: SweepReport, gauges: Gauges, installation: str, seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lamplighter.intents import AuditRecord, Intent
 from lamplighter.ports import Record
 from lamplighter.records import find, walk
 from lamplighter.usecases.installation import read_installation
-from lamplighter.usecases.sweep import SweepReport
+from lamplighter.usecases.sweep_report import SweepReport
 from lamplighter.world import World
 
 SETTLED_AFTER = timedelta(seconds=2)

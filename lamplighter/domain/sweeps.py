@@ -23,15 +23,26 @@ REAP_AT_LEAST = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A live execution to which the walk over all of them has come, in the order of environments and then of executions."""
+
+    environment_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SweepMemory:
-    """`finished_at`: the end of the last sweep that was noted. `resumed_at`: since when sweeps come without a long gap.
+    """`finished_at`: when a sweep last had looked at all machines, and noted it. `resumed_at`: since when that happens without a
+    long gap.
 
     `orphans`: when each machine that belongs to no living record was first seen, by "cloud/cloud id", in every sweep since.
+    `place`: after which execution the next sweep goes on, None to begin anew.
     """
 
     finished_at: datetime | None = None
     resumed_at: datetime | None = None
     orphans: Mapping[str, datetime] = field(default_factory=dict)
+    place: Place | None = None
 
     def begun(self, now: datetime) -> SweepMemory:
         """A sweep begins. After a long gap, and the first time ever, it listens anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from lamplighter import keys
 from lamplighter.domain.data import Datum
@@ -27,9 +27,14 @@ FIRST_WAIT = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
 
 
-def deliver_outbox(*, world: World) -> int:
-    """Everything that is due; how many intents were carried out."""
-    return sum(deliver_intent(row.key, world=world) for row in list(walk_together(world.metadata, keys.OUTBOX)))
+def deliver_outbox(*, world: World, until: datetime | None = None) -> int:
+    """Everything that is due, oldest first; how many intents were carried out. After `until` none is begun."""
+    delivered = 0
+    for row in list(walk_together(world.metadata, keys.OUTBOX)):
+        if until is not None and world.now() >= until:
+            break
+        delivered += deliver_intent(row.key, world=world)
+    return delivered
 
 
 def deliver_intent(key: Key, *, world: World) -> bool:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from lamplighter import keys
 from lamplighter.domain.environments import Environment
-from lamplighter.domain.executions import Execution, Status
+from lamplighter.domain.executions import Execution
 from lamplighter.domain.leases import FENCE_AFTER, UNREACHABLE, Lease, suspect_after
 from lamplighter.domain.machines import Machine, MachineState
-from lamplighter.domain.sweeps import SweepMemory
-from lamplighter.errors import Conflict, LamplighterError, NotYet
+from lamplighter.domain.sweeps import Place, SweepMemory
+from lamplighter.errors import Conflict, LamplighterError
 from lamplighter.intents import intend
 from lamplighter.ports import ABSENT
-from lamplighter.records import Stored, find, find_many, new, walk
+from lamplighter.records import Stored, find, find_many, stored, walk
 from lamplighter.usecases.deliver_outbox import deliver_outbox
 from lamplighter.usecases.ensure_capacity import ensure_capacity
 from lamplighter.usecases.inventory import Inventory, ask
 from lamplighter.usecases.machines import know_cloud_id, put_out_and_settle, silent_since
 from lamplighter.usecases.orphans import find_orphans
-from lamplighter.usecases.queueing import queue_key
+from lamplighter.usecases.sweep_executions import ExecutionsWalk
+from lamplighter.usecases.sweep_report import SweepReport
 from lamplighter.world import World
 
 STUCK_AFTER = timedelta(minutes=2)
@@ -31,48 +31,43 @@ STUCK_AFTER = timedelta(minutes=2)
 BRAKE_SHARE = 0.2
 BRAKE_AT_LEAST = 5
 
-
-@dataclass(slots=True)
-class SweepReport:
-    """What one sweep found and did, for the operator's counters."""
-
-    delivered: int = 0
-    requeued: int = 0
-    unreachable: int = 0
-    fenced: int = 0
-    lost: int = 0
-    orphans: int = 0
-    braked: bool = False
-    faults: tuple[str, ...] = ()
+PROMISES_SHARE = 0.5
+"""Of the time that is left after the machines; a long outbox must not keep executions from being looked at."""
 
 
-def sweep(*, world: World) -> SweepReport:
-    """One pass over everything. Never raises what a single thing's fault can explain: it is reported, the rest goes on."""
+def sweep(*, world: World, seconds: float | None = None) -> SweepReport:
+    """One pass over everything. Never raises what a single thing's fault can explain: it is reported, the rest goes on.
+
+    Machines come first, and that they were looked at is noted at once: nothing that is slow afterwards keeps silent ones from
+    being fenced. With `seconds`, no promise is begun when half of the time left for them is over, and no execution is looked at
+    when all of it is: the next sweep goes on from there, so that each has its turn.
+    """
     report = SweepReport()
+    until = world.now() + timedelta(seconds=seconds) if seconds is not None else None
     before = find(world.metadata, SweepMemory, keys.SWEEP) or Stored(keys.SWEEP, ABSENT, SweepMemory())
+    environments = [str(row.value["environment_id"]) for row in walk(world.metadata, keys.ENVIRONMENTS)]
+    _sweep_clouds(before, environments, report, world)
+    promises_until = until and world.now() + max(until - world.now(), timedelta()) * PROMISES_SHARE
+    report.delivered = report.attempt(partial(deliver_outbox, world=world, until=promises_until)) or 0
+    for environment_id in environments:
+        report.attempt(partial(ensure_capacity, environment_id, world=world))
+    executions = ExecutionsWalk(before.value.place, until, report, world)
+    executions.through(environments)
+    if executions.place != before.value.place:
+        report.attempt(partial(_note_place, executions.place, world))
+    return report
+
+
+def _sweep_clouds(before: Stored[SweepMemory], environments: list[str], report: SweepReport, world: World) -> None:
+    """All that concerns machines, which cost money and hold work, and the note that it was done."""
     memory = before.value.begun(world.now())
     up_since = datetime.fromtimestamp(world.installation.up_since, UTC)
     listening = max(t for t in (memory.resumed_at, up_since) if t)
     clouds = _described(world, report)
-    for row in list(walk(world.metadata, keys.ENVIRONMENTS)):
-        environment_id = str(row.value["environment_id"])
-        _try(report, partial(_sweep_environment, environment_id, clouds, listening, report, world))
+    for environment_id in environments:
+        report.attempt(partial(_sweep_machines, environment_id, clouds, listening, report, world))
     memory = _reap_orphans(clouds, memory, report, world)
-    report.delivered = deliver_outbox(world=world)
-    _note(before, memory, world)
-    return report
-
-
-def _sweep_environment(
-    environment_id: str, clouds: dict[str, Inventory], listening: datetime, report: SweepReport, world: World
-) -> None:
-    environment = find(world.metadata, Environment, keys.environment(environment_id))
-    if not environment:
-        return
-    for row in list(walk(world.metadata, keys.live_of_environment(environment_id))):
-        _try(report, partial(_sweep_execution, row.key.sort, report, world))
-    _sweep_machines(environment.value, clouds.get(environment.value.cloud), listening, report, world)
-    ensure_capacity(environment_id, world=world)
+    report.attempt(partial(_note, before, memory, world))
 
 
 def _described(world: World, report: SweepReport) -> dict[str, Inventory]:
@@ -85,48 +80,32 @@ def _described(world: World, report: SweepReport) -> dict[str, Inventory]:
     return found
 
 
-def _sweep_execution(execution_id: str, report: SweepReport, world: World) -> None:
-    """What is live waits in the queue, or is held; and its state machine knows of it."""
-    execution = find(world.metadata, Execution, keys.execution(execution_id))
-    lease = find(world.metadata, Lease, keys.lease(execution_id))
-    if not execution or not lease:
-        return
-    if not lease.value.held and execution.value.status is Status.QUEUED:
-        _requeue_if_missing(execution, report, world)
-    if not world.metadata.get(keys.workflow_token(execution_id)):
-        world.workflow.start("execution", f"execution-{execution_id}", {"execution_id": execution_id})
-
-
-def _requeue_if_missing(execution: Stored[Execution], report: SweepReport, world: World) -> None:
-    key = queue_key(execution.value)
-    if world.metadata.get(key):
-        return
-    try:
-        world.metadata.transact([execution.unchanged(), new(key, {"execution_id": execution.value.id})])
-    except Conflict:
-        return
-    report.requeued += 1
-
-
 def _sweep_machines(
-    environment: Environment, inventory: Inventory | None, listening: datetime, report: SweepReport, world: World
+    environment_id: str, clouds: dict[str, Inventory], listening: datetime, report: SweepReport, world: World
 ) -> None:
-    ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment.id))]
+    environment = find(world.metadata, Environment, keys.environment(environment_id))
+    if not environment:
+        return
+    inventory = clouds.get(environment.value.cloud)
+    ids = [r.key.sort for r in walk(world.metadata, keys.machines(environment_id))]
     machines = [s.value for s in find_many(world.metadata, Machine, [keys.machine(i) for i in ids])]
+    silences = _Silences(machines, listening, world)
     silent: list[Machine] = []
     suspected = suspect_after(world.installation.heartbeat_seconds)
     for machine in machines:
-        _try(report, partial(_know_body, machine, inventory, world))
+        report.attempt(partial(_know_body, machine, inventory, world))
         if inventory and inventory.certainly_gone(machine, world=world):
             report.lost += 1
             because = f"it vanished: {inventory.why_gone(machine)}"
-            _try(report, partial(put_out_and_settle, machine.id, because, world=world))
-        elif machine.state is MachineState.BUSY and (silence := _silence(machine, listening, world)) >= suspected:
-            _show_unreachable(machine, silence, report, world)
-            if silence >= FENCE_AFTER:
-                silent.append(machine)
-        elif _overdue(machine, environment, world):
-            _try(report, partial(_push, machine, world))
+            report.attempt(partial(put_out_and_settle, machine.id, because, world=world))
+        elif machine.state is MachineState.BUSY:
+            silence = report.attempt(partial(silences.of, machine))
+            if silence is not None and silence >= suspected:
+                _show_unreachable(machine, silence, report, world)
+                if silence >= FENCE_AFTER:
+                    silent.append(machine)
+        elif _overdue(machine, environment.value, world):
+            report.attempt(partial(_push, machine, world))
     _fence(silent, len(machines), report, world)
 
 
@@ -137,11 +116,21 @@ def _know_body(machine: Machine, inventory: Inventory | None, world: World) -> N
         know_cloud_id(machine.id, body.cloud_id, world=world)
 
 
-def _silence(machine: Machine, listening: datetime, world: World) -> timedelta:
-    """For how long it has said nothing while we would have heard it."""
-    lease = find(world.metadata, Lease, keys.lease(machine.execution_id)) if machine.execution_id else None
-    heard = silent_since(machine, lease.value.last_heartbeat if lease else None)
-    return world.now() - max(heard, listening)
+class _Silences:
+    """For how long busy machines have said nothing while we would have heard it, at the moment of one look at their leases."""
+
+    def __init__(self, machines: list[Machine], listening: datetime, world: World) -> None:
+        self._listening = listening
+        # Before the look: a heartbeat that comes in meanwhile must never seem older than it is.
+        self._now = world.now()
+        held = [m.execution_id for m in machines if m.state is MachineState.BUSY and m.execution_id]
+        self._leases = world.metadata.get_many([keys.lease(execution_id) for execution_id in held])
+
+    def of(self, machine: Machine) -> timedelta:
+        """Raises `Invalid` where the lease cannot be read."""
+        record = self._leases.get(keys.lease(machine.execution_id)) if machine.execution_id else None
+        heard = silent_since(machine, stored(Lease, record).value.last_heartbeat if record else None)
+        return self._now - max(heard, self._listening)
 
 
 def _show_unreachable(machine: Machine, silence: timedelta, report: SweepReport, world: World) -> None:
@@ -165,7 +154,7 @@ def _fence(silent: list[Machine], fleet: int, report: SweepReport, world: World)
     for machine in silent:
         report.fenced += 1
         because = f"no heartbeat for {int(FENCE_AFTER.total_seconds())} s"
-        _try(report, partial(put_out_and_settle, machine.id, because, world=world))
+        report.attempt(partial(put_out_and_settle, machine.id, because, world=world))
 
 
 def _overdue(machine: Machine, environment: Environment, world: World) -> bool:
@@ -201,10 +190,11 @@ def _why_out(machine: Machine, late: bool) -> str:
 def _reap_orphans(clouds: dict[str, Inventory], memory: SweepMemory, report: SweepReport, world: World) -> SweepMemory:
     """A cloud that did not answer, or not wholly, is passed over: its marks stay, and nothing of it is ended."""
     for name, inventory in clouds.items():
-        memory, due = find_orphans(name, inventory, memory, world=world)
+        found = report.attempt(partial(find_orphans, name, inventory, memory, world=world))
+        memory, due = found or (memory, [])
         for machine_id in due:
             report.orphans += 1
-            _try(report, partial(world.clouds[name].terminate, machine_id))
+            report.attempt(partial(world.clouds[name].terminate, machine_id))
     return memory
 
 
@@ -218,10 +208,12 @@ def _note(before: Stored[SweepMemory], memory: SweepMemory, world: World) -> Non
         return  # another sweep has just finished: its note is as good
 
 
-def _try(report: SweepReport, step: Callable[[], object]) -> None:
+def _note_place(place: Place | None, world: World) -> None:
+    """The record was written meanwhile, by us at least: only the place changes."""
+    stored_memory = find(world.metadata, SweepMemory, keys.SWEEP)
+    if not stored_memory:
+        return
     try:
-        step()
-    except NotYet:
-        return  # accepted, and asked again in the next sweep
-    except LamplighterError as error:
-        report.faults += (f"{error.code}: {error.told()}"[:500],)
+        world.metadata.transact([stored_memory.becomes(replace(stored_memory.value, place=place))])
+    except Conflict:
+        return  # another sweep has just been here: some executions are looked at twice

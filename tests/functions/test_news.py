@@ -10,7 +10,7 @@ from functions.local.news import News
 from lamplighter.errors import LaunchRefused
 from lamplighter.intents import intend
 from lamplighter.ports import LaunchRequest
-from lamplighter.usecases.sweep import SweepReport
+from lamplighter.usecases.sweep_report import SweepReport
 from tests.life import Life, with_agent
 
 
