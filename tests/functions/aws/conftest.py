@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conformance.metadata_places import KEYS, REGION, moto_server
+from tests.functions.aws.operator_shell import Shell, stack_with_all_parts
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,10 @@ def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     return moto
+
+
+@pytest.fixture
+def shell(aws: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Before a stack that has all its parts, but at whose address nothing listens."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    return Shell(stack_with_all_parts(), capsys)
