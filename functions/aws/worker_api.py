@@ -16,8 +16,14 @@ from functions.failures import MethodNotAllowed, answer_for
 from functions.messages import Answer, Head, pattern_of
 from functions.worker_routes import ROUTES, WorkerRoute
 from lamplighter.contract.wire import decode, encode
-from lamplighter.errors import Invalid, NotFound
+from lamplighter.errors import Invalid, NotFound, TooLarge
 from lamplighter.world import World
+
+
+class AnswerTooLarge(TooLarge):
+    """What was asked is done, and its answer does not fit through this door."""
+
+    code = "answer_too_large"
 
 
 def make_handler(world: Callable[[], World]) -> Callable[[gateway.Event, Any], dict[str, Any]]:
@@ -26,7 +32,7 @@ def make_handler(world: Callable[[], World]) -> Callable[[gateway.Event, Any], d
     def handle(event: gateway.Event, context: object = None) -> dict[str, Any]:  # noqa: ARG001 - Lambda gives it
         try:
             head = gateway.head_of(event)
-            answer = compressed(_answer(head, event, world()), head)
+            answer = _carried(compressed(_answer(head, event, world()), head))
         except Exception as error:
             answer = answer_for(error, worker=True)
         return gateway.response(event, answer)
@@ -39,6 +45,16 @@ def _answer(head: Head, event: gateway.Event, world: World) -> Answer:
     origin = origin_of(head, world.installation.url, behind_proxy=False)
     call = authenticate(scheme_of(route.method, route.path), head, origin, world=world)
     return Answer.of(200, encode(_perform(route, call, arguments, head, event)))
+
+
+def _carried(answer: Answer) -> Answer:
+    """The answer, if the platform carries it: what it does not carry would look like an outage, and be asked for again for ever."""
+    if gateway.fits(answer):
+        return answer
+    size = f"The answer has {len(answer.body)} bytes as it would travel"
+    raise AnswerTooLarge(
+        f"{size}, and at most {gateway.MAX_ANSWER_BYTES} are carried here as base64. Ask for less at once."
+    )
 
 
 def _find(head: Head) -> tuple[WorkerRoute, Mapping[str, str]]:

@@ -22,6 +22,7 @@ what they do not know.
 Refusals carry `{"code": ..., "message": ...}`: 401 `not_authenticated` (the session is over: power off; a proof does not count:
 make a fresh one), 403 `forbidden` (this machine was given up: power off), 404 `not_found`,
 409 `stale_epoch` (stop the container, forget the job), 409 `sequence_gap` with `expected` (send again from there),
+413 `too_large` or `answer_too_large` (the same call would be refused for ever; a 413 of anybody on the way counts as well),
 429/5xx (try again later, with jitter; nothing was lost).
 """
 

@@ -102,6 +102,7 @@ class Control(ThreadingHTTPServer):
         self.faults: list[str] = []
         self.bodies: dict[str, Any] = {}
         self.too_large: set[str] = set()
+        self.carries_no: set[str] = set()
         self.away = False
         self.answer_503 = False
         self.drain = False
@@ -197,6 +198,8 @@ class Control(ThreadingHTTPServer):
         if epoch != execution.job.epoch or execution.finish is not None or self.busy != execution.job.execution_id:
             raise Refusal(409, "stale_epoch")
         if kind == "inputs":
+            if "inputs" in self.carries_no:
+                raise Refusal(413, "answer_too_large")
             return report.Inputs(execution.inputs, execution.job.code.call)
         if kind == "started":
             execution.started = decode(report.Started, body)
@@ -297,6 +300,8 @@ class Control(ThreadingHTTPServer):
     def _finish(self, execution: Execution, body: report.Finish) -> report.Finished:
         if body.epoch != execution.job.epoch:
             raise Refusal(409, "stale_epoch")
+        if "metadata" in self.carries_no and body.output_metadata:
+            raise Refusal(413, "")
         if execution.finish is not None:
             if execution.finish != body:
                 self.faults.append(f"another end was told: {body}")

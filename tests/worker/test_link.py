@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from lamplighter_worker.link import LONGEST_DELAY, Link, backoff
+from lamplighter_worker.link import LONGEST_DELAY, MAX_ANSWER, Link, backoff
 
 from lamplighter.contract.report import Claim, Offer
-from lamplighter.errors import Forbidden, Invalid, NotAuthenticated, NotFound, SequenceGap, StaleEpoch, Unavailable
+from lamplighter.errors import (
+    Forbidden,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    SequenceGap,
+    StaleEpoch,
+    TooLarge,
+    Unavailable,
+)
 
 Answer = tuple[int, bytes]
+
+GZIP_MAGIC = b"\x1f\x8b"
+WAIT = (200, b'{"order": "wait"}')
 
 
 class Scripted(ThreadingHTTPServer):
@@ -27,6 +40,7 @@ class Scripted(ThreadingHTTPServer):
         self.answers: list[Answer] = []
         self.requests: list[tuple[str, str]] = []
         self.connections = 0
+        self.accepted = ""
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -44,12 +58,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((self.path, self.headers["Authorization"]))
+        self.server.accepted = self.headers["Accept-Encoding"]
         status, body = self.server.answers.pop(0)
         if status == 0:
             self.close_connection = True
             return
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if body.startswith(GZIP_MAGIC):
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         self.wfile.write(body)
 
@@ -70,9 +87,6 @@ def link(server: Scripted) -> Link:
     made = Link(f"http://127.0.0.1:{server.server_port}/base/")
     made.session = "s"
     return made
-
-
-WAIT = (200, b'{"order": "wait"}')
 
 
 def ask(link: Link, **more: Any) -> Offer:
@@ -97,6 +111,8 @@ def test_a_call_goes_to_the_worker_api_with_the_session(server: Scripted, link: 
         (200, b"<html>"),
         (200, b'{"order": 1}'),
         (0, b""),
+        (200, GZIP_MAGIC + b"no more of it"),
+        (200, gzip.compress(WAIT[1])[:-9]),
     ],
 )
 def test_what_is_no_answer_of_the_control_plane_is_asked_again(bad: Answer, server: Scripted, link: Link) -> None:
@@ -113,6 +129,8 @@ def test_what_is_no_answer_of_the_control_plane_is_asked_again(bad: Answer, serv
         (404, "not_found", NotFound),
         (409, "stale_epoch", StaleEpoch),
         (400, "invalid", Invalid),
+        (413, "too_large", TooLarge),
+        (413, "answer_too_large", TooLarge),
     ],
 )
 def test_a_refusal_is_not_repeated(
@@ -121,6 +139,33 @@ def test_a_refusal_is_not_repeated(
     server.answers = [(status, json.dumps({"code": code, "message": "no"}).encode())]
 
     with pytest.raises(error):
+        ask(link, until=lambda: False)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"message": "Request Entity Too Large"}', b"<html>"])
+def test_what_nobody_on_the_way_carries_is_not_sent_again_and_told_with_its_size(
+    body: bytes, server: Scripted, link: Link
+) -> None:
+    server.answers = [(413, body)]
+
+    with pytest.raises(TooLarge, match=r"^lease/: 17 bytes are more than is carried to http"):
+        ask(link, until=lambda: False)
+
+
+def test_an_answer_may_come_packed(server: Scripted, link: Link) -> None:
+    server.answers = [(200, gzip.compress(WAIT[1]))]
+
+    assert ask(link).order == "wait"
+    assert server.accepted == "gzip"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_answer_without_end_is_not_asked_for_again(
+    pack: Callable[[bytes], bytes], server: Scripted, link: Link
+) -> None:
+    server.answers = [(200, pack(b" " * (MAX_ANSWER + 2)))]
+
+    with pytest.raises(TooLarge, match="more than 67108864 bytes"):
         ask(link, until=lambda: False)
 
 

@@ -64,6 +64,37 @@ def test_an_output_that_no_store_takes_ends_the_run_as_an_error_that_names_it_an
     assert "model.ckpt was not accepted as an output: at most 5 GiB" in execution.status
 
 
+def test_more_inputs_than_can_be_listed_end_the_run_as_an_error(control: Control, agent: Agent) -> None:
+    control.carries_no = {"inputs"}
+    execution = control.offer("true")
+    agent.start()
+
+    agent.until_finished(execution)
+
+    assert execution.finish is not None
+    assert execution.finish.outcome == "error"
+    assert "more input files than can be listed" in execution.finish.reason
+    assert control.seen["inputs"] == 1
+
+
+@pytest.mark.parametrize(("code", "reason"), [(0, ""), (3, "exit code 3; ")])
+def test_metadata_that_are_too_large_for_the_end_cost_neither_the_end_nor_the_outputs(
+    code: int, reason: str, control: Control, agent: Agent
+) -> None:
+    control.carries_no = {"metadata"}
+    describe = """cd "$VH_OUTPUTS_DIR"; echo 7 > model.txt; echo '{"a": 1}' > model.txt.metadata.json"""
+    execution = control.offer(f"{describe}; exit {code}")
+    agent.start()
+
+    agent.until_finished(execution)
+
+    assert execution.finish is not None
+    assert (execution.finish.outcome, execution.finish.exit_code) == ("error", code)
+    assert execution.finish.reason.startswith(f"{reason}the metadata of 1 outputs are too large to be told at the end")
+    assert [execution.outputs[output_id].name for output_id in execution.finish.outputs] == ["model.txt"]
+    assert control.seen["finish"] == 2
+
+
 def test_ten_thousand_equal_lines_come_back_ten_thousand_times(control: Control, agent: Agent) -> None:
     execution = control.offer("i=0; while [ $i -lt 10000 ]; do echo same; i=$((i+1)); done")
     agent.start()

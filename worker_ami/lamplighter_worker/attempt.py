@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lamplighter.contract.report import Held, Inputs, Orders, Started
-from lamplighter.errors import Invalid, LamplighterError, NotAuthenticated, NotFound, StaleEpoch
+from lamplighter.errors import Invalid, LamplighterError, NotAuthenticated, NotFound, StaleEpoch, TooLarge
 from lamplighter_worker.capture import Capture
 from lamplighter_worker.clock import boot_id, boottime
 from lamplighter_worker.debugging import Door
@@ -201,7 +201,10 @@ class Attempt:
 
     def _ask_for_inputs(self, held: Held) -> Inputs:
         path = f"executions/{self._job.execution_id}/inputs/"
-        return self._house.link.post(path, held, Inputs, until=self._must_not_ask, wait=self._situation.wait)
+        try:
+            return self._house.link.post(path, held, Inputs, until=self._must_not_ask, wait=self._situation.wait)
+        except TooLarge as e:
+            raise TooLarge(f"this run has more input files than can be listed here, put them into archives: {e}") from e
 
     def _must_not_ask(self) -> bool:
         self._situation.check()

@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ T = TypeVar("T")
 PREFIX = "/api/worker/v0/"
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 MAX_ANSWER = 64 * 1024 * 1024
+"""Bytes that an answer may have, also once it is unpacked."""
 
 _REFUSALS: dict[str, type[LamplighterError]] = {
     "not_authenticated": NotAuthenticated,
@@ -37,6 +39,7 @@ _REFUSALS: dict[str, type[LamplighterError]] = {
     "not_found": NotFound,
     "stale_epoch": StaleEpoch,
     "too_large": TooLarge,
+    "answer_too_large": TooLarge,
 }
 
 
@@ -99,6 +102,7 @@ class Link:
     def _once(self, path: str, content: bytes, authorization: str) -> Any:
         headers = {
             "Content-Type": "application/json",
+            "Accept-Encoding": "gzip",
             "Authorization": authorization,
             "User-Agent": "lamplighter-worker",
         }
@@ -111,7 +115,7 @@ class Link:
         if 200 <= status < 300 and value is not None:
             self._was_heard()
             return value
-        raise self._refusal(status, retry_after, value, path)
+        raise self._refusal(status, retry_after, value, path, len(content))
 
     def _exchange(self, target: str, content: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
         """Status, Retry-After and text. A connection that was closed while it lay idle is replaced once."""
@@ -122,7 +126,7 @@ class Link:
                 connection = connection or self._connect()
                 connection.request("POST", target, body=content, headers=headers)
                 response = connection.getresponse()
-                text = response.read(MAX_ANSWER)
+                text = response.read(MAX_ANSWER + 1)
             except (OSError, http.client.HTTPException) as e:
                 self._drop(connection)
                 if used_before:
@@ -132,8 +136,23 @@ class Link:
                 self._drop(connection)
             else:
                 self._connections.kept = connection
+            if response.headers.get("Content-Encoding") == "gzip":
+                text = self._unpacked(text)
+            if len(text) > MAX_ANSWER:
+                raise TooLarge(f"The answer of {self.control_url} has more than {MAX_ANSWER} bytes.")
             return response.status, response.headers.get("Retry-After", ""), text
         raise Unavailable(f"No answer from {self.control_url}. Asking again.")
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        """As much of it as shows that it is too large."""
+        unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS + 16)
+        try:
+            text = unpacking.decompress(packed, MAX_ANSWER + 1)
+        except zlib.error as e:
+            raise Unavailable(f"{self.control_url} answered what cannot be unpacked: {e}") from e
+        if not unpacking.eof and len(text) <= MAX_ANSWER:
+            raise Unavailable(f"{self.control_url} answered only a part of what it began.")
+        return text
 
     def _was_heard(self) -> None:
         self.last_contact = boottime()
@@ -150,8 +169,11 @@ class Link:
         if connection is not None:
             connection.close()
 
-    def _refusal(self, status: int, retry_after: str, value: Any, path: str) -> LamplighterError:
-        """The refusal in our words. Only a body in our own form is believed: a proxy's 404 is an outage."""
+    def _refusal(self, status: int, retry_after: str, value: Any, path: str, size: int) -> LamplighterError:
+        """The refusal in our words. Only a body in our own form is believed: a proxy's 404 is an outage.
+
+        A 413 is believed from anybody on the way: the same `size` bytes would be refused again for ever.
+        """
         code = value.get("code") if isinstance(value, dict) else None
         message = str(value.get("message", "")) if isinstance(value, dict) else ""
         told = f"{path}: {status} {code or ''} {message}".strip()
@@ -165,7 +187,9 @@ class Link:
             return NotAuthenticated(told)
         if status == 429:
             return _Throttled(told, retry_after)
-        if status in (400, 413, 422) and code:
+        if status == 413:
+            return TooLarge(f"{path}: {size} bytes are more than is carried to {self.control_url} ({told})")
+        if status in (400, 422) and code:
             self._was_heard()
             return Invalid.because(_readable(message) or told)
         return _Away(f"{self.control_url} answered {told}", retry_after)

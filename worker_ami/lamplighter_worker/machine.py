@@ -16,7 +16,16 @@ from typing import Any, TypeVar
 
 from lamplighter.contract.report import Claim, Farewell, Offer, Register, Registered
 from lamplighter.contract.wire import decode, encode
-from lamplighter.errors import Forbidden, Invalid, LamplighterError, NotAuthenticated, NotFound, Throttled, Unavailable
+from lamplighter.errors import (
+    Forbidden,
+    Invalid,
+    LamplighterError,
+    NotAuthenticated,
+    NotFound,
+    Throttled,
+    TooLarge,
+    Unavailable,
+)
 from lamplighter_worker.attempt import Attempt, House
 from lamplighter_worker.clock import boot_id, boottime
 from lamplighter_worker.contact import ContactFile
@@ -152,7 +161,7 @@ class Machine:
             sent_at = boottime()
             try:
                 offer = self._ask("lease/", Claim(self._claim_id()), Offer)
-            except (NotFound, Invalid) as e:
+            except (NotFound, Invalid, TooLarge) as e:
                 tell(f"the control plane did not understand: {e}")
                 offer = Offer("wait", wait_seconds=10.0)
             if offer.order == "drain":

@@ -174,6 +174,11 @@ class Teller:
             # The facts of the end must arrive even if what user code wrote beside its outputs is refused.
             plain = replace(body, outcome="error", reason=f"the end was refused: {e}"[:2000], output_metadata={})
             return self._post("finish/", plain, Finished)
+        except TooLarge as e:
+            told = f"the metadata of {len(body.output_metadata)} outputs are too large to be told at the end: {e}"
+            ending = _failed(ending, told)
+            plain = replace(body, outcome=ending.outcome, reason=ending.reason[:2000], output_metadata={})
+            return self._post("finish/", plain, Finished)
 
     def _drain(self, sender: Sender) -> None:
         while not sender.drained() and self._situation.log_refusal is None:

@@ -6,15 +6,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
 
+from adapters.stores.memory import MemoryStore
 from functions.asgi import Application
 from functions.aws import worker_api
 from functions.worker_routes import ROUTES
+from lamplighter.ports import Target
 from lamplighter.usecases import machines
+from tests.doubles import MemoryStores
 from tests.functions.asgi_client import Client, Reply
 from tests.functions.aws.gateway_client import GatewayClient
 from tests.functions.test_workers import CONTENT, HELLO
@@ -175,6 +180,26 @@ def test_every_call_takes_or_refuses_odd_bodies_alike(sides: tuple[Side, Side], 
         answers.append(_shown(side.send(route.method, path, content, f"{kind} {{{kind.lower()}}}")))
 
     assert answers[0] == answers[1]
+
+
+class LongWinded(MemoryStore):
+    """Signs addresses that hardly fit anywhere."""
+
+    def presign_get(self, key: str, *, seconds: int, filename: str | None = None) -> Target:
+        return replace(super().presign_get(key, seconds=seconds, filename=filename), url="x:" + token_hex(5_000_000))
+
+
+def test_an_answer_that_the_platform_does_not_carry_is_refused_for_good(tmp_path: Path) -> None:
+    side = Side(tmp_path, own_function=True)
+    for step in (STORY[6], STORY[9]):
+        assert side.tell(*step).status == 200
+    side.life.world = replace(side.life.world, stores=MemoryStores({"default": LongWinded()}))
+
+    reply = side.tell("POST", f"{RUN}/inputs/", {"epoch": EPOCH}, "Session {session}")
+    side.application.close()
+
+    assert (reply.status, reply.json["code"]) == (413, "answer_too_large")
+    assert "at most 5500000 are carried" in reply.json["message"]
 
 
 def _shown(reply: Reply) -> tuple[int, bytes, dict[str, str]]:
