@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -350,6 +351,32 @@ def test_a_sweep_says_in_one_line_what_it_found_for_the_log_and_for_the_counters
     assert {metric["Name"] for metric in directive["Metrics"]} == {sweep.STEADY}
     assert all(isinstance(told[metric["Name"]], int | float) for metric in directive["Metrics"])
     assert (told["delivered"], told["faults"], told["installation"]) == (1, 0, "installation-1")
+
+
+@dataclass(frozen=True)
+class LambdaContext:
+    """What Lambda tells of the time that a call has left."""
+
+    milliseconds: int
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds
+
+
+@pytest.mark.parametrize(
+    ("context", "cut"), [(LambdaContext(119_900), 0), (LambdaContext(60_000), 1), (CONTEXT, 0), (None, 0)]
+)
+def test_a_sweep_looks_at_executions_only_while_lambda_leaves_it_time(
+    context: object, cut: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life = Life()
+    life.submit()
+    life.settle()
+
+    sweep.make_handler(lambda: life.world)({}, context)
+
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["cut"], told["looked_at"]) == (cut, 1 - cut)
 
 
 def test_a_sweep_counts_only_what_there_is_beside_its_faults(capsys: pytest.CaptureFixture[str]) -> None:
