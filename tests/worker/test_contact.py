@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lamplighter_worker.clock import boottime
 from lamplighter_worker.contact import ContactFile
+from lamplighter_worker.heartbeat import PATIENCE, Lease, Pulse
 from lamplighter_worker.link import Link
+from lamplighter_worker.notices import Notices
 
 from lamplighter.contract.report import Claim, Offer
 from lamplighter.errors import StaleEpoch, Unavailable
@@ -64,6 +67,50 @@ def test_the_agent_keeps_the_file_that_it_was_given(control: Control, agent: Age
 
     assert agent.wait() == 0
     assert 0 < int((tmp_path / "contact").read_text()) <= boottime()
+
+
+def test_the_machine_stays_while_a_run_has_ended_and_nobody_hears_of_it(
+    control: Control, agent: Agent, tmp_path: Path
+) -> None:
+    execution = control.offer('sleep 1; echo kept > "$VH_OUTPUTS_DIR/model.txt"')
+    agent.start("--contact-file", str(tmp_path / "contact"))
+    agent.until(lambda: execution.started is not None, "the step to run")
+    control.away = True
+
+    last = int((tmp_path / "contact").read_text())
+    agent.until(lambda: int((tmp_path / "contact").read_text()) >= last + 5, "the file to be kept fresh")
+    control.away = False
+
+    agent.until_finished(execution)
+    assert execution.finish is not None
+    assert (execution.finish.outcome, len(execution.finish.outputs)) == ("complete", 1)
+
+
+@pytest.mark.parametrize(("over", "stays"), [(-60.0, True), (60.0, False)])
+def test_it_does_not_stay_for_ever(
+    over: float, stays: bool, server: Scripted, control: Control, tmp_path: Path
+) -> None:
+    server.answers = [(502, b"")] * 20
+    lease = Lease(tmp_path / "lease")
+    lease.stop_by = boottime() - PATIENCE - over
+    noted: list[float] = []
+    pulse = Pulse(
+        Link(_url(server)),
+        control.offer("true").job,
+        lease,
+        Notices(),
+        interval=0.01,
+        orders=lambda _orders: None,
+        refused=lambda _error: None,
+        stay=noted.append,
+    )
+
+    pulse.start()
+    while len(server.answers) > 18:
+        time.sleep(0.01)
+    pulse.close()
+
+    assert bool(noted) == stays
 
 
 def _url(server: Scripted) -> str:

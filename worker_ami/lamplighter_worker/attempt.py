@@ -11,6 +11,7 @@ from lamplighter.contract.report import Held, Inputs, Orders, Started
 from lamplighter.errors import Invalid, LamplighterError, NotAuthenticated, NotFound, StaleEpoch, TooLarge
 from lamplighter_worker.capture import Capture
 from lamplighter_worker.clock import boot_id, boottime
+from lamplighter_worker.contact import ContactFile
 from lamplighter_worker.debugging import Door
 from lamplighter_worker.environment import environment_of, is_on
 from lamplighter_worker.files import remove_tree
@@ -44,6 +45,7 @@ class House:
     heartbeat_seconds: float
     shutdown: threading.Event
     notices: Notices
+    contact: ContactFile
 
 
 class Attempt:
@@ -61,7 +63,8 @@ class Attempt:
         self._capture.last_output = boottime() - quiet_seconds(run.path, time.time())
         link, job, refused = house.link, self._job, self._situation.refused
         interval, notices = house.heartbeat_seconds, house.notices
-        self._pulse = Pulse(link, job, lease, notices, interval=interval, orders=self._hear, refused=refused)
+        stay = house.contact.note
+        self._pulse = Pulse(link, job, lease, notices, interval=interval, orders=self._hear, refused=refused, stay=stay)
         self._sender = Sender(link, job.execution_id, job.epoch, self._spool, heard=self._pulse.heard, refused=refused)
         self._visible = house.runtime.visible(run.path)
         self._teller = Teller(run, link, self._situation, self._visible["outputs"])

@@ -1,4 +1,6 @@
-"""Leaves the time of the last word from the control plane in a file, for the machine's own dead man's timer."""
+"""Leaves a moment in a file for the machine's own dead man's timer: of the last word from the control plane, or, while there is
+none, of the last attempt to tell it of a run that it has not yet heard the end of.
+"""
 
 from __future__ import annotations
 

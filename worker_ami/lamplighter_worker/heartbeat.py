@@ -18,6 +18,10 @@ from lamplighter_worker.notices import Notices
 KILL_SECONDS = 15.0
 """The container is stopped this long before the lease can end at the other side."""
 
+PATIENCE = 3600.0
+"""How long a store that is away is asked to take outputs, and how long after its lease an attempt keeps its machine from
+powering off while the control plane is away."""
+
 _SEQ_JUMP = 1000
 
 
@@ -56,7 +60,11 @@ class Pulse:
         interval: float,
         orders: Callable[[Orders], None],
         refused: Callable[[LamplighterError], None],
+        stay: Callable[[float], None] = lambda _moment: None,
     ) -> None:
+        """`stay` is told the moment (`boottime`) of each beat that was not heard, until PATIENCE after the lease's end: the machine
+        is still needed, for there are outputs or an end to be told.
+        """
         self._link = link
         self._path = f"executions/{job.execution_id}/"
         self._epoch = job.epoch
@@ -65,6 +73,7 @@ class Pulse:
         self._interval = interval
         self._orders = orders
         self._refused = refused
+        self._stay = stay
         self._started: Started | None = None
         self._wake = threading.Event()
         self._over = threading.Event()
@@ -119,6 +128,8 @@ class Pulse:
                 attempt, self._not_before = 0, 0.0
             except (Unavailable, Throttled):
                 attempt, self._not_before = attempt + 1, boottime() + backoff(attempt)
+                if (now := boottime()) < self._lease.stop_by + PATIENCE:
+                    self._stay(now)
             except LamplighterError as e:
                 if not self._over.is_set():
                     self._refused(e)

@@ -67,8 +67,8 @@ class Machine:
         self._directory = options.directory
         self._runtime = runtime
         self._shutdown = shutdown
-        contact = ContactFile(options.contact_file)
-        self._link = Link(options.control_url, heard=contact.note)
+        self._contact = ContactFile(options.contact_file)
+        self._link = Link(options.control_url, heard=self._contact.note)
         self._registered: Registered | None = None
         self._machine_id = ""
         self._began = boottime()
@@ -181,8 +181,8 @@ class Machine:
         registered = self._registered
         seconds = registered.heartbeat_seconds if registered is not None else 20.0
         supplies = Supplies(self._directory / "cache", self._options.cache_mib, self._options.networks)
-        identity = (self._machine_id, self._link, self._runtime, supplies, seconds, self._shutdown, self._notices)
-        result = Attempt(run, House(*identity), lease).go()
+        tools = (self._machine_id, self._link, self._runtime, supplies, seconds)
+        result = Attempt(run, House(*tools, self._shutdown, self._notices, self._contact), lease).go()
         tell(f"execution {run.state.job.execution_id}: {result}")
         if result == "left":
             raise _Over(self._notices.notice or "shutdown")

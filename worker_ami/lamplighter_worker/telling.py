@@ -31,7 +31,7 @@ from lamplighter.errors import (
 )
 from lamplighter_worker.capture import Capture
 from lamplighter_worker.clock import boottime
-from lamplighter_worker.heartbeat import Pulse
+from lamplighter_worker.heartbeat import PATIENCE, Pulse
 from lamplighter_worker.link import Link
 from lamplighter_worker.notices import TELLING_SECONDS
 from lamplighter_worker.rundir import RunDirectory
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Metadata = Mapping[str, Mapping[str, Any]]
 
-_OUTPUT_PATIENCE = 3600.0
 _TICK = 0.05
 _LOOK = 0.2
 
@@ -103,7 +102,7 @@ class Teller:
         from lamplighter_worker.transfer import Cancelled
 
         ending = self._run.state.ending or Ending("lost")
-        deadline = boottime() + _OUTPUT_PATIENCE
+        deadline = boottime() + PATIENCE
         while True:
             try:
                 return ending, *outputs.finish()
