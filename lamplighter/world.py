@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from lamplighter.domain.environments import Environment
 from lamplighter.ports import Blueprints, Clock, Cloud, GitHost, Identity, Metadata, NewId, Secrets, Stores, Workflow
 
 
@@ -44,7 +45,8 @@ class Installation:
 @dataclass(frozen=True, slots=True)
 class World:
     """The ports, the clock and the ids. `clouds` and `identities` go by the cloud's name. `nudge` tells the outbox that
-    something was written: for speed, never for correctness.
+    something was written: for speed, never for correctness. `offer_checks`, by the cloud's name too, raise `LaunchRefused` for
+    an environment that the cloud would never launch a machine of; a world may lack them, and then the launch tells.
     """
 
     installation: Installation
@@ -59,3 +61,4 @@ class World:
     new_id: NewId
     identities: Mapping[str, Identity] = field(default_factory=dict)
     nudge: Callable[[], None] = field(default=_nobody)
+    offer_checks: Mapping[str, Callable[[Environment], None]] = field(default_factory=dict)

@@ -80,7 +80,7 @@ def read_options(
         raise _refused("image_id", image_id, "an image id such as ami-0123456789abcdef0")
     return Ec2Options(
         instance_types=types,
-        launch_template=templates[_choice(options, "launch_template", "gpu" if gpu else "cpu", templates)],
+        launch_template=templates[_template(options, templates, gpu)],
         purchases=PURCHASES[purchase],
         subnets=chosen,
         image_id=str(image_id),
@@ -106,6 +106,17 @@ def _choice(options: Json, name: str, default: str, choices: Mapping[str, Any]) 
     return value
 
 
+def _template(options: Json, templates: Mapping[str, str], gpu: bool) -> str:
+    own = "gpu" if gpu else "cpu"
+    if "launch_template" not in options and own not in templates:
+        image = "GpuWorkerImageId" if gpu else "WorkerImageId"
+        raise LaunchRefused(
+            f"the environment has {'a' if gpu else 'no'} gpu_spec and so needs the launch template {own}, which this stack lacks: "
+            f"update the stack with {image}, or give the option launch_template, one of {', '.join(sorted(templates))}"
+        )
+    return _choice(options, "launch_template", own, templates)
+
+
 def _price(options: Json) -> str:
     """As text without an exponent, for EC2; empty without a limit."""
     value = options.get("max_price_usd_per_hour")
@@ -128,4 +139,5 @@ def _hours(options: Json) -> int:
 
 
 def _refused(name: str, value: Any, wanted: str, because: str = "it is not usable") -> LaunchRefused:
-    return LaunchRefused(f"option {name} of the environment is {value!r:.100}: {because}. Give {wanted:.300}.")
+    given = "not given" if value is None else f"{value!r:.100}"
+    return LaunchRefused(f"option {name} of the environment is {given}: {because}. Give {wanted:.300}.")

@@ -11,6 +11,7 @@ from functions.aws.settings import Settings, read_settings
 from functions.ids import RisingClock, RisingIds
 from functions.later import Once, later
 from functions.stores import BuiltIn, ConfiguredStores, StoreRow
+from lamplighter.domain.environments import Environment
 from lamplighter.ports import Metadata, Purpose, Secrets, Store
 from lamplighter.usecases.installation import read_installation
 from lamplighter.world import Installation, World
@@ -29,6 +30,9 @@ MAX_UPLOAD_BYTES = 4 * 1024 * 1024
 
 MetadataAdapter = Literal["dynamodb", "dynamodb_http"]
 """The one that starts quickly is for the doors; both behave alike."""
+
+_TEMPLATES_TO_COME: Mapping[str, str] = {"cpu": "", "gpu": ""}
+"""Before a stack has a worker image: an environment may be described, and the doctor says what it waits for."""
 
 _HOMES: Mapping[Purpose, str] = {"outputs": "data", "code": "code", "logs": "logs"}
 _MOVABLE: tuple[Purpose, ...] = ("outputs",)
@@ -81,6 +85,7 @@ def make_world(settings: Settings, metadata: Metadata, credentials: Callable[[],
         now=RisingClock(),
         new_id=RisingIds(),
         identities={CLOUD: later(lambda: _identity(settings))},
+        offer_checks={CLOUD: lambda environment: check_offer(settings, environment)} if settings.subnets else {},
     )
 
 
@@ -108,6 +113,14 @@ def _bucket(name: str, bucket: str, settings: Settings) -> BuiltIn:
 def _cloud(settings: Settings) -> Any:
     # No templates is a stack whose worker image is still to be made: it launches nothing, and has nothing to be afraid of.
     return adapter("clouds", "ec2")(settings.launch_templates, settings.need("subnets"), region=settings.region or None)
+
+
+def check_offer(settings: Settings, environment: Environment) -> None:
+    """Raises `LaunchRefused` for an environment that this stack can start no machine of, naming the faulty option."""
+    from adapters.clouds.ec2_options import read_options  # not every door needs it
+
+    templates = settings.launch_templates or _TEMPLATES_TO_COME
+    read_options(environment.options, templates=templates, subnets=settings.subnets, gpu=bool(environment.gpu_spec))
 
 
 def _workflow(settings: Settings) -> Any:

@@ -242,7 +242,7 @@ def _asked(prompt: str, otherwise: str) -> str:
 
 
 def _environment_fields(pairs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """`name=value` as fields; "options.x=y" changes one option. Values are JSON where the field is no text."""
+    """`name=value` as fields; "options.x=y" changes one option, "options.x=null" removes it. Values are JSON where the field is no text."""
     wanted: dict[str, Any] = {}
     texts = {f.name for f in fields(Environment) if get_type_hints(Environment)[f.name] is str}
     for pair in pairs:
@@ -250,8 +250,8 @@ def _environment_fields(pairs: Sequence[str], options: Mapping[str, Any]) -> dic
         if not equals:
             raise Invalid({"fields": [f"{pair!r} must be written as field=value."]})
         if name.startswith("options."):
-            option = name.removeprefix("options.")
-            wanted["options"] = {**wanted.get("options", options), option: _value(value)}
+            known = {**wanted.get("options", options), name.removeprefix("options."): _value(value)}
+            wanted["options"] = {option: v for option, v in known.items() if v is not None}
         elif name == "per_hour_price_usd" or name in texts:
             wanted[name] = value
         else:

@@ -13,7 +13,7 @@ from lamplighter.contract.wire import decode, encode
 from lamplighter.domain.capacity import Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.projects import Principal, Project
-from lamplighter.errors import Invalid, NotFound
+from lamplighter.errors import Invalid, LaunchRefused, NotFound
 from lamplighter.intents import intend, record
 from lamplighter.ports import ABSENT, Put
 from lamplighter.records import Stored, again_on_conflict, find, find_many, new, walk
@@ -36,6 +36,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "per_user_queue_quota": (0, 10**6),
     "per_hour_price_usd": (0, 10**6),
 }
+_LAUNCHED_WITH = ("options", "gpu_spec")
+"""What a cloud makes a machine of. Other changes, such as `enabled`, are open to an environment that cannot be launched."""
 _LOCAL_CHOICES: Mapping[str, tuple[str, ...]] = {
     "runtime": ("auto", "docker", "process"),
     "input_networks": ("public", "private", "any"),
@@ -113,7 +115,9 @@ def checked_environment(fields: Mapping[str, Any], organisation_id: str, *, worl
     if not isinstance(fields.get("cloud"), str) or fields["cloud"] not in world.clouds:
         there = ", ".join(sorted(world.clouds)) or "none"
         raise Invalid({"cloud": [f"This installation has no such cloud; there are: {there}."]})
-    return _checked({"slug": slug, "cloud": fields["cloud"], **given}, fields, ("slug", "cloud"))
+    environment = _checked({"slug": slug, "cloud": fields["cloud"], **given}, fields, ("slug", "cloud"))
+    _check_offer(environment, world)
+    return environment
 
 
 def rows_of_new_environment(environment: Environment) -> list[Put]:
@@ -140,6 +144,8 @@ def update_environment(
     changed = _checked(encode(stored.value), changes, ())
     if changed == stored.value:
         return changed
+    if not {*changes}.isdisjoint(_LAUNCHED_WITH):
+        _check_offer(changed, world)
     trace = record(world, changed.organisation_id, actor(principal), "environment.update", changed.id, **_told(changes))
     pool = find(world.metadata, Pool, keys.capacity(changed.id))
     pause = [pool.becomes(pool.value.forgiven())] if pool and pool.value.failures else []
@@ -202,6 +208,16 @@ def _check_local(options: Mapping[str, Any]) -> None:
     ]
     if faults:
         raise Invalid({"options": faults})
+
+
+def _check_offer(environment: Environment, world: World) -> None:
+    check = world.offer_checks.get(environment.cloud)
+    if not check:
+        return
+    try:
+        check(environment)
+    except LaunchRefused as refusal:
+        raise Invalid({"options": [str(refusal)]}) from refusal
 
 
 def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
