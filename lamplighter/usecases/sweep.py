@@ -31,31 +31,41 @@ STUCK_AFTER = timedelta(minutes=2)
 BRAKE_SHARE = 0.2
 BRAKE_AT_LEAST = 5
 
-PROMISES_SHARE = 0.5
-"""Of the time that is left after the machines; a long outbox must not keep executions from being looked at."""
+PROMISES_SHARE, LEAST_SHARE = 0.5, 0.1
+"""Of the time that is left after the machines promises get the half, so that a long outbox leaves some for executions. A tenth of
+the whole time is left in any case: a fleet that takes long to look at must not starve either for good.
+"""
 
 
 def sweep(*, world: World, seconds: float | None = None) -> SweepReport:
     """One pass over everything. Never raises what a single thing's fault can explain: it is reported, the rest goes on.
 
     Machines come first, and that they were looked at is noted at once: nothing that is slow afterwards keeps silent ones from
-    being fenced. With `seconds`, no promise is begun when half of the time left for them is over, and no execution is looked at
-    when all of it is: the next sweep goes on from there, so that each has its turn.
+    being fenced. With `seconds`, no promise is begun when half of the time that machines have left is over, and no execution is
+    looked at when all of it is: the next sweep goes on from there, so that each has its turn.
     """
     report = SweepReport()
-    until = world.now() + timedelta(seconds=seconds) if seconds is not None else None
+    begun = world.now()
     before = find(world.metadata, SweepMemory, keys.SWEEP) or Stored(keys.SWEEP, ABSENT, SweepMemory())
     environments = [str(row.value["environment_id"]) for row in walk(world.metadata, keys.ENVIRONMENTS)]
     _sweep_clouds(before, environments, report, world)
-    promises_until = until and world.now() + max(until - world.now(), timedelta()) * PROMISES_SHARE
-    report.delivered = report.attempt(partial(deliver_outbox, world=world, until=promises_until)) or 0
+    until = _until(begun, seconds, PROMISES_SHARE, world)
+    report.delivered = report.attempt(partial(deliver_outbox, world=world, until=until)) or 0
     for environment_id in environments:
         report.attempt(partial(ensure_capacity, environment_id, world=world))
-    executions = ExecutionsWalk(before.value.place, until, report, world)
+    executions = ExecutionsWalk(before.value.place, _until(begun, seconds, 1, world), report, world)
     executions.through(environments)
     if executions.place != before.value.place:
         report.attempt(partial(_note_place, executions.place, world))
     return report
+
+
+def _until(begun: datetime, seconds: float | None, share: float, world: World) -> datetime | None:
+    """When this share is over of what is left of a sweep's time; None without a bound."""
+    if seconds is None:
+        return None
+    now, whole = world.now(), timedelta(seconds=seconds)
+    return now + max(begun + whole - now, whole * LEAST_SHARE) * share
 
 
 def _sweep_clouds(before: Stored[SweepMemory], environments: list[str], report: SweepReport, world: World) -> None:

@@ -62,14 +62,16 @@ class ExecutionsWalk:
         return self._report.cut
 
     def _together(self, environment_id: str, ids: Sequence[str]) -> None:
-        """A single state machine may be slow to start: time is looked at before each execution."""
+        """A single state machine may be slow to start: time is looked at before each execution but the first, so that every
+        batch that was read brings the walk on.
+        """
         kinds = (keys.execution, keys.lease, keys.workflow_token)
         records = self._world.metadata.get_many([key(execution_id) for execution_id in ids for key in kinds])
         read = [self._report.attempt(partial(_live, execution_id, records)) for execution_id in ids]
         found = [live for live in read if live]
         queued = self._world.metadata.get_many([live.waits_at for live in found if live.waits_at])
-        for live in found:
-            if self._time_is_up():
+        for n, live in enumerate(found):
+            if n and self._time_is_up():
                 return
             self._report.attempt(partial(self._put_right, live, queued))
             self._report.looked_at += 1

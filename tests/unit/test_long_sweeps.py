@@ -220,6 +220,26 @@ def test_executions_that_cannot_be_read_keep_the_others_from_nothing():
     assert sum(report.looked_at for report in reports) == QUEUED - 25
 
 
+def test_a_sweep_goes_past_executions_none_of_which_can_be_read_and_ends_in_time():
+    crowd = Crowd()
+    crowd.metadata.away = {keys.execution(execution.id) for execution in crowd.waiting}
+
+    reports = crowd.sweeps(seconds=3.5)
+
+    assert len(reports) >= 2
+    assert sum(len(report.faults) for report in reports) == 6
+    assert not any(report.looked_at for report in reports)
+
+
+def test_machines_that_take_all_the_time_leave_some_for_executions_nonetheless():
+    crowd = Crowd(30)
+
+    reports = crowd.sweeps(seconds=3.5)
+
+    assert len(reports) >= 2
+    assert sum(report.looked_at for report in reports) == 30
+
+
 # --- What comes first -------------------------------------------------------------------------------------------------
 
 
