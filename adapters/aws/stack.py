@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
 from lamplighter.contract.sigv4 import Credentials
 from lamplighter.errors import Forbidden, LamplighterError, NotFound, Unavailable
@@ -28,12 +28,17 @@ class Stack:
     """
 
     def __init__(self, name: str, region: str | None = None) -> None:
-        """Raises `NotFound` when no region is known."""
+        """Raises `NotFound` when no region is known, or the profile of AWS_PROFILE is not."""
         self.name = name
-        self._session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+        try:
+            self._session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+        except ProfileNotFound as error:
+            raise NotFound(f"{error}: look at `aws configure list-profiles`, or set AWS_PROFILE to another.") from error
         self.region = str(self._session.region_name or "")
         if not self.region:
-            raise NotFound(f"In which region is the stack {name}? Give --region, or set AWS_REGION.")
+            raise NotFound(
+                f"In which region is the stack {name}? Give --region, or set AWS_REGION or AWS_DEFAULT_REGION."
+            )
 
     def outputs(self) -> dict[str, str]:
         """What the stack tells of itself, by name. Raises `NotFound` when there is no such stack in this region."""
