@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from adapters.aws.stack import Stack
-from functions.aws.operator import price_command, settings_of
+from functions.aws.doors import ask
+from functions.aws.operator import add_command, price_command, settings_of
 from functions.aws.settings import Settings
-from functions.aws.wiring import CLOUD, make_metadata, make_secrets, make_stores
+from functions.aws.wiring import CLOUD, check_offer, make_metadata, make_secrets, make_stores
 from functions.local.doctor import Finding, tell
 from functions.stores import make_store, prove_store
 from functions.wiring import JOIN_KEY
@@ -25,17 +26,27 @@ def doctor(name: str, region: str | None) -> int:
 
 
 def examine(stack: Stack) -> Iterator[Finding]:
-    """Look at everything, one finding after the other; nothing is changed, but each store gets a small object for a moment."""
+    """Look at everything, one finding after the other; nothing is changed, but each store gets a small object for a moment.
+
+    What `init` makes is not looked for before it was run: that it was not is one finding, not several.
+    """
     settings = settings_of(stack)
     yield _stack(stack)
     metadata = make_metadata(settings)
-    yield _looked("table", lambda: _records(metadata, stack.name))
-    yield _looked("parameters", lambda: _parameters(settings, stack))
+    table = _looked("table", lambda: _records(metadata, stack.name))
+    begun = table.grade == "ok"
+    yield table
+    yield _looked("parameters", lambda: _parameters(settings, stack, begun))
     yield from _stores(settings, stack, metadata)
     for kind in ("execution_machine", "machine_machine"):
         yield _looked(kind.replace("_", " "), lambda kind=kind: stack.state_machine(settings.need(kind)))  # type: ignore[misc]
     yield from _templates(settings, stack)
-    yield from _prices(settings, stack, metadata)
+    yield _looked("api", lambda: _answers("GET", f"{settings.need('url')}/api/health/"))
+    if begun:
+        worker = settings.worker_url or settings.need("url")
+        yield _looked("worker address", lambda: _answers("POST", f"{worker}/api/worker/v0/nonce/"))
+        yield from _offers(settings, stack, metadata)
+        yield from _prices(settings, stack, metadata)
 
 
 def _looked(thing: str, look: Callable[[], str]) -> Finding:
@@ -59,9 +70,38 @@ def _records(metadata: Metadata, stack: str) -> str:
     return "it answers, and has been begun with"
 
 
-def _parameters(settings: Settings, stack: Stack) -> str:
-    make_secrets(settings, stack.credentials).get(JOIN_KEY)
+def _parameters(settings: Settings, stack: Stack, begun: bool) -> str:
+    try:
+        make_secrets(settings, stack.credentials).get(JOIN_KEY)
+    except NotFound as error:
+        if begun:
+            raise NotFound(
+                f"{error.told()} Run lamplighter --stack {stack.name} init: it makes what is missing."
+            ) from error
     return f"under {settings.secrets_prefix}"
+
+
+def _answers(method: str, url: str) -> str:
+    ask(method, url)
+    return f"{url} answers"
+
+
+def _offers(settings: Settings, stack: Stack, metadata: Metadata) -> Iterator[Finding]:
+    """Machines are only launched for environments that are enabled, and that the stack can launch."""
+    offers = [offer for offer in _environments(metadata) if offer.enabled]
+    if not offers:
+        yield Finding("missing", "environments", "none is on offer and enabled", add_command(stack.name))
+    good = []
+    for offer in offers:
+        try:
+            check_offer(settings, offer)
+        except LamplighterError as error:
+            advice = f"lamplighter --stack {stack.name} environment set {offer.slug} options.NAME=VALUE"
+            yield Finding("missing", f"environment {offer.slug}", error.told(), advice)
+        else:
+            good.append(offer.slug)
+    if good:
+        yield Finding("ok", "environments", ", ".join(good))
 
 
 def _stores(settings: Settings, stack: Stack, metadata: Metadata) -> Iterator[Finding]:

@@ -74,8 +74,13 @@ def init(name: str, region: str | None, given: argparse.Namespace) -> int:
         print(f"  Price     none, so the daily budget does not count the machines of {given.environment}. Set it by")
         print(f"            {price_command(name, given.environment)}")
     if not given.environment:
-        print(f"  Next      lamplighter --stack {name} environment add NAME 'options.instance_types=[\"t3.medium\"]'")
+        print(f"  Next      {add_command(name)}")
     return 0
+
+
+def add_command(stack: str) -> str:
+    """What an operator types to offer a kind of machine."""
+    return f"lamplighter --stack {stack} environment add NAME 'options.instance_types=[\"t3.medium\"]'"
 
 
 def price_command(stack: str, environment: str) -> str:

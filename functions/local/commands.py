@@ -242,7 +242,10 @@ def _asked(prompt: str, otherwise: str) -> str:
 
 
 def _environment_fields(pairs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """`name=value` as fields; "options.x=y" changes one option, "options.x=null" removes it. Values are JSON where the field is no text."""
+    """`name=value` as fields; "options.x=y" changes one option, "options.x=null" removes it.
+
+    Values are JSON where the field is no text.
+    """
     wanted: dict[str, Any] = {}
     texts = {f.name for f in fields(Environment) if get_type_hints(Environment)[f.name] is str}
     for pair in pairs:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conformance.metadata_places import KEYS, REGION, moto_server
-from tests.functions.aws.operator_shell import Shell, stack_with_all_parts
+from tests.functions.aws.operator_shell import Shell, doors, stack_with_all_parts
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +27,15 @@ def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return moto
 
 
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    """Where a stack answers."""
+    with doors() as url:
+        yield url
+
+
 @pytest.fixture
-def shell(aws: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Before a stack that has all its parts, but at whose address nothing listens."""
+def shell(aws: str, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Before a stack that has all its parts."""
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    return Shell(stack_with_all_parts(), capsys)
+    return Shell(stack_with_all_parts(url), url, capsys)

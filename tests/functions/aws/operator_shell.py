@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -21,15 +25,43 @@ class Shell:
     """The operator's shell, and what was printed to it."""
 
     stack: str
+    url: str
     capsys: pytest.CaptureFixture[str]
 
-    def run(self, *words: str, stack: str | None = None, region: str = REGION) -> tuple[int, str]:
-        code = main(["--stack", stack or self.stack, "--region", region, *words])
+    def run(self, *words: str, stack: str | None = None, region: str | None = REGION) -> tuple[int, str]:
+        where = ["--region", region] if region else []
+        code = main(["--stack", stack or self.stack, *where, *words])
         printed = self.capsys.readouterr()
         return code, printed.out + printed.err
 
 
-def stack_with_all_parts(url: str = "https://ml.example.org", worker_url: str = "") -> str:
+@contextmanager
+def doors(*, worker_status: int = 200) -> Iterator[str]:
+    """The address of a stack that answers to a look at its health, and so to a machine that asks for a nonce."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(200 if self.path == "/api/health/" else 404)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(worker_status if self.path == "/api/worker/v0/nonce/" else 404)
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"message": "as told"}')
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """The stories say what they need to."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def stack_with_all_parts(url: str, worker_url: str = "") -> str:
     """The name of a new stack, made as the template makes one."""
     name = f"ml-{uuid.uuid4().hex[:8]}"
     buckets = {kind: f"{name}-{kind.lower()}" for kind in ("Data", "Code", "Logs", "Audit")}

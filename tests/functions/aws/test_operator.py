@@ -27,8 +27,8 @@ def test_an_operator_begins_once_and_then_looks_after_people_and_offers(shell: S
     assert f"lamplighter --stack {shell.stack} init" in before[1]
     assert begun[0] == 0
     assert "Password  " in begun[1]
-    assert "vh login --host https://ml.example.org --username admin" in begun[1]
-    assert again == (0, "https://ml.example.org was begun before: nothing was changed.\n")
+    assert f"vh login --host {shell.url} --username admin" in begun[1]
+    assert again == (0, f"{shell.url} was begun before: nothing was changed.\n")
     assert people[1].splitlines()[1].startswith("admin     admin  yes")
     assert (token[0], token[1].startswith("ml")) == (0, True)
     assert added == (0, "gpu is on offer: gpu, cloud ec2, at most 4 machines.\n")
@@ -88,27 +88,6 @@ def test_a_password_of_ones_own_is_read_and_not_shown(shell: Shell, monkeypatch:
     assert "Password" not in told
 
 
-def test_the_doctor_finds_everything_in_its_place(shell: Shell) -> None:
-    shell.run("init")
-
-    code, told = shell.run("doctor")
-
-    looked_at = [line.split()[0] for line in told.splitlines()[:-1]]
-    assert (code, set(looked_at)) == (0, {"ok"})
-    assert told.splitlines()[-1] == "This installation can run steps."
-    assert all(word in told for word in ("table", "parameters", "store data", "execution machine", "template cpu"))
-
-
-def test_the_doctor_names_what_is_missing_and_what_to_do(shell: Shell) -> None:
-    boto3.client("s3").delete_bucket(Bucket=f"{shell.stack}-code")
-
-    code, told = shell.run("doctor")
-
-    missing = {line[9:23].strip() for line in told.splitlines() if line.startswith("missing")}
-    assert (code, missing) == (1, {"table", "parameters", "store code"})
-    assert f"lamplighter --stack {shell.stack} init" in told
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -143,6 +122,33 @@ def test_without_credentials_the_operator_is_told_where_to_get_some(
         monkeypatch.setenv(name, "/nonexistent")
 
     assert "There are no AWS credentials here" in shell.run("user", "list")[1]
+
+
+def test_a_profile_that_does_not_exist_is_told_in_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+
+    code, told = shell.run("user", "list")
+
+    assert (code, told.count("\n")) == (1, 1)
+    assert "nobodys" in told
+    assert "AWS_PROFILE" in told
+
+
+def test_the_region_is_that_of_either_variable_and_both_are_named_without_one(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = []
+    for own, other in (("AWS_REGION", "AWS_DEFAULT_REGION"), ("AWS_DEFAULT_REGION", "AWS_REGION")):
+        monkeypatch.setenv(own, REGION)
+        monkeypatch.delenv(other, raising=False)
+        codes.append(shell.run("init", region=None)[0])
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+
+    told = shell.run("user", "list", region=None)[1]
+
+    assert codes == [0, 0]
+    assert "--region, or set AWS_REGION or AWS_DEFAULT_REGION" in told
 
 
 def test_settings_are_read_from_variables_and_outputs_alike() -> None:
