@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lamplighter import keys
-from lamplighter.domain.capacity import Hold, Launch
+from lamplighter.domain.capacity import Hold, Launch, Pool
 from lamplighter.domain.environments import Environment
 from lamplighter.domain.executions import Execution, Status
 from lamplighter.domain.leases import Lease
 from lamplighter.domain.machines import MachineState
 from lamplighter.domain.projects import Principal
+from lamplighter.errors import LaunchRefused
 from lamplighter.records import find
 from lamplighter.usecases.browse import own_execution
 from lamplighter.usecases.ensure_capacity import decide
@@ -121,7 +122,7 @@ def _machines(environment: Environment, world: World) -> list[Reason]:
         ]
     action = decide(environment, world=world)
     if isinstance(action, Hold) and action.code:
-        return [Reason(action.code, action.because, numbers, _UNBLOCK[action.code])]
+        return [Reason(action.code, action.because, numbers, _unblock(action.code, environment, world))]
     if isinstance(action, Launch):
         return [
             Reason("launching", f"a machine is about to be requested for {environment.name}", numbers, "Nothing to do.")
@@ -131,6 +132,15 @@ def _machines(environment: Environment, world: World) -> list[Reason]:
         text += f" ({draining} going out)"
     command = f"lamplighter environment set {environment.slug} max_machines={environment.max_machines + 1}"
     return [Reason("machines_busy", text, numbers, f"Wait for one to become free, or raise the limit: {command}")]
+
+
+def _unblock(code: str, environment: Environment, world: World) -> str:
+    pool = find(world.metadata, Pool, keys.capacity(environment.id))
+    if code != "launch_failed" or not pool or pool.value.last_code != LaunchRefused.code:
+        return _UNBLOCK[code]
+    where = "" if environment.cloud == "local" else "--stack NAME "
+    command = f"lamplighter {where}environment set {environment.slug} FIELD=VALUE"
+    return f"It does not get better by itself. An administrator can correct the environment: {command}"
 
 
 def _ahead(execution: Execution, world: World) -> int:

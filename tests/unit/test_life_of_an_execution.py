@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from lamplighter import keys
+from lamplighter.domain.capacity import Pool
 from lamplighter.domain.executions import MAX_INFRASTRUCTURE_LOSSES, Status
 from lamplighter.domain.machines import MachineState
 from lamplighter.errors import Forbidden, NotAuthenticated, SequenceGap, StaleEpoch
 from lamplighter.ports import LaunchRequest
+from lamplighter.records import need
 from lamplighter.usecases import attempts, browse, explain
 from lamplighter.usecases.stop_execution import stop_execution
 from tests.life import Agent, Life, with_agent
@@ -252,6 +257,22 @@ def test_a_refused_launch_is_explained_and_tried_again():
     assert [r.code for r in reasons] == ["launch_failed"]
     assert "no such machine to give now" in reasons[0].text
     assert [m.state for m in life.machines()] == [MachineState.REQUESTED]
+
+
+def test_a_launch_that_never_gets_better_is_explained_with_what_to_correct():
+    life = Life()
+    life.cloud.refuse_capacity()
+    execution = life.submit()
+    life.settle()
+    environment_id = life.execution(execution.id).environment_id
+    pool = need(life.world.metadata, Pool, keys.capacity(environment_id), "the pool")
+    life.world.metadata.transact([pool.becomes(replace(pool.value, last_code="launch_refused"))])
+
+    reason = explain.explain(life.principal, execution.id, world=life.world).reasons[0]
+
+    assert reason.code == "launch_failed"
+    assert "does not get better by itself" in reason.unblock
+    assert "environment set " in reason.unblock
 
 
 def test_why_it_waits_is_said_with_numbers():
