@@ -22,6 +22,14 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]
 """Makes a value of one kind from plain JSON; raises `_Misfit`."""
 
+_WANTED: Mapping[Any, str] = {
+    Decimal: "an amount such as 0.05",
+    datetime: "a time such as 2026-01-05T10:00:00Z",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+}
 _PLAIN = frozenset({str, int, float, bool})
 
 
@@ -77,8 +85,8 @@ class _Misfit(Exception):
         return self
 
 
-def _unexpected(expected: str, value: Any) -> _Misfit:
-    return _Misfit(f"Expected {expected}, got {type(value).__name__}.")
+def _unexpected(expected: str) -> _Misfit:
+    return _Misfit(f"This must be {expected}.")
 
 
 @cache
@@ -126,7 +134,7 @@ def _union_reader(choices: tuple[Any, ...]) -> Reader:
 def _literal_reader(choices: tuple[Any, ...]) -> Reader:
     def read(value: Any) -> Any:
         if value not in choices:
-            raise _unexpected(f"one of {choices}", value)
+            raise _unexpected(f"one of {', '.join(map(str, choices))}")
         return value
 
     return read
@@ -139,7 +147,7 @@ def _sequence_reader(origin: Any, kinds: tuple[Any, ...]) -> Reader:
 
     def read(value: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise _unexpected("a list", value)
+            raise _unexpected("a list")
         found: list[Any] = []
         try:
             for item in value:
@@ -156,9 +164,9 @@ def _row_reader(readers: list[Reader]) -> Reader:
 
     def read(value: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise _unexpected("a list", value)
+            raise _unexpected("a list")
         if len(value) != count:
-            raise _unexpected(f"a list of {count}", value)
+            raise _unexpected(f"a list of {count}")
         index = 0
         found = []
         try:
@@ -174,7 +182,7 @@ def _row_reader(readers: list[Reader]) -> Reader:
 def _mapping_reader(each: Reader) -> Reader:
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise _unexpected("an object", value)
+            raise _unexpected("an object")
         found = {}
         key = None
         try:
@@ -193,7 +201,7 @@ def _dataclass_reader(cls: type) -> Reader:
 
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise _unexpected("an object", value)
+            raise _unexpected("an object")
         arguments = {}
         name = ""
         try:
@@ -226,12 +234,13 @@ def _parts(cls: type, parts: list[tuple[str, Reader, bool]]) -> list[tuple[str, 
 
 def _text_reader(kind: Any) -> Reader:
     parse: Reader = parse_time if kind is datetime else kind
+    wanted = _WANTED.get(kind) or f"one of {', '.join(str(choice.value) for choice in kind)}"
 
     def read(value: Any) -> Any:
         try:
             return parse(value)
         except (ValueError, TypeError, ArithmeticError):
-            raise _unexpected(kind.__name__, value) from None
+            raise _unexpected(wanted) from None
 
     return read
 
@@ -244,6 +253,6 @@ def _scalar_reader(kind: Any) -> Reader:
             return float(value)
         if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool):
             return value
-        raise _unexpected(getattr(kind, "__name__", str(kind)), value)
+        raise _unexpected(_WANTED.get(kind, str(kind)))
 
     return read
