@@ -15,6 +15,7 @@ from functions.stores import ConfiguredStores
 from functions.wiring import JOIN_KEY, own_key
 from lamplighter.errors import NotFound, Unavailable
 from lamplighter.ports import Metadata
+from lamplighter.usecases.environments import create_environment, list_environments
 from lamplighter.usecases.initialise import initialise
 from lamplighter.usecases.installation import read_installation
 from lamplighter.world import World
@@ -59,23 +60,47 @@ def opened(name: str, region: str | None) -> Iterator[Operated]:
 
 
 def init(name: str, region: str | None, given: argparse.Namespace) -> int:
-    """Make the organisation, the administrator and, if it is described, the first environment. Repeatable."""
+    """Make the organisation, the administrator and, if it is described, the first environment. Repeatable.
+
+    An installation that was begun before gets the environment too, unless there is one of this name.
+    """
     world = operate(Stack(name, region)).world
     own_key(world.secrets, JOIN_KEY)
-    made = initialise(admin_password=given.admin_password, environment=_environment(given), world=world)
+    described = _environment(given)
+    made = initialise(admin_password=given.admin_password, environment=described, world=world)
     if not made.created:
-        print(f"{world.installation.url} was begun before: nothing was changed" + _password_told(given))
+        _add_to_begun(name, world, described, given)
         return 0
     print(f"Lamplighter is ready.\n  Open      {world.installation.url}/")
     print(f"  Log in    vh login --host {world.installation.url} --username admin")
     if made.generated_password:
         print(f"  Password  {made.generated_password}   (of the user admin; shown only now)")
-    if given.environment and given.price is None:
-        print(f"  Price     none, so the daily budget does not count the machines of {given.environment}. Set it by")
-        print(f"            {price_command(name, given.environment)}")
+    _tell_price(name, given)
     if not given.environment:
         print(f"  Next      {add_command(name)}")
     return 0
+
+
+def _add_to_begun(name: str, world: World, described: dict[str, Any] | None, given: argparse.Namespace) -> None:
+    begun = f"{world.installation.url} was begun before"
+    there = {environment.slug for environment in list_environments(None, world=world)}
+    if described and given.environment not in there:
+        added = create_environment(None, described, world=world)
+        print(f"{begun}: the environment {added.slug} was added" + _password_told(given))
+        _tell_price(name, given)
+        return
+    print(f"{begun}: nothing was changed" + _password_told(given))
+    if described:
+        change = f"lamplighter --stack {name} environment set {given.environment} FIELD=VALUE"
+        print(f"  There is an environment {given.environment} already. Change it by  {change}")
+    print(f"  Another environment    {add_command(name)}")
+    print(f"  Another password       lamplighter --stack {name} user password admin")
+
+
+def _tell_price(name: str, given: argparse.Namespace) -> None:
+    if given.environment and given.price is None:
+        print(f"  Price     none, so the daily budget does not count the machines of {given.environment}. Set it by")
+        print(f"            {price_command(name, given.environment)}")
 
 
 def add_command(stack: str) -> str:

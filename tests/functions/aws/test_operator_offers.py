@@ -51,6 +51,34 @@ def test_init_makes_nothing_when_its_environment_could_never_be_launched(shell: 
     assert "Password  " in shell.run("init")[1]
 
 
+def test_a_second_init_makes_the_environment_that_the_first_was_not_told(shell: Shell) -> None:
+    shell.run("init")
+    words = ("init", "--environment", "cpu", "--instance-type", "t3.medium")
+
+    added = shell.run(*words)
+    again = shell.run(*words)
+
+    assert (added[0], "the environment cpu was added" in added[1]) == (0, True)
+    assert offers(shell) == ["cpu"]
+    assert "nothing was changed" in again[1]
+    command = f"lamplighter --stack {shell.stack} "
+    commands = ("environment set cpu", "environment add NAME", "user password admin")
+    assert [words for words in commands if command + words not in again[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("per_hour_price_usd=cheap", "per_hour_price_usd: This must be an amount such as 0.05"),
+        ("max_machines=many", "max_machines: This must be a whole number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_words_for_people(shell: Shell, field: str, told: str) -> None:
+    shell.run("init")
+
+    assert told in shell.run("environment", "add", "cpu", TYPES, field)[1]
+
+
 @pytest.mark.parametrize("change", ["options.purchase=null", "options.image_id=null"])
 def test_null_removes_an_option(shell: Shell, change: str) -> None:
     shell.run("init", "--environment", "cpu", "--instance-type", "t3.medium", "--purchase", "on_demand")
