@@ -14,9 +14,9 @@ from lamplighter.domain.machines import Machine
 from lamplighter.records import need
 from lamplighter.usecases.cloud_events import spot_notice
 from lamplighter.world import World
+from tests.e2e.api import until
 from tests.e2e.conftest import NewServer
 from tests.e2e.image import ensure_image
-from tests.e2e.api import until
 from tests.e2e.vh import VhHome
 
 
