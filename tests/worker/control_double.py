@@ -9,6 +9,7 @@ import json
 import socket
 import tarfile
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -99,6 +100,7 @@ class Control(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.lose: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
+        self.way_seconds = 0.0  # what each answer takes on its way, as over a network
         self.faults: list[str] = []
         self.bodies: dict[str, Any] = {}
         self.too_large: set[str] = set()
@@ -355,6 +357,7 @@ class _Handler(BaseHTTPRequestHandler):
             control.lose[kind] -= lost
         if hook := control.on.pop(kind, None):
             hook()
+        time.sleep(control.way_seconds)
         if lost:
             return self._hang_up()
         return self._send(status, json.dumps(encode(answer)).encode())

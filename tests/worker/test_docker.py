@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lamplighter.contract.job import Limits
-from tests.docker import ensure_docker
+from tests.docker import IMAGE, ensure_docker
 from tests.worker.control_double import Control, Execution
 from tests.worker.harness import Agent
 from tests.worker.test_faults import SCRIPT, assert_told_once
@@ -79,6 +79,17 @@ def test_ten_thousand_equal_lines_survive_the_container(control: Control, agent:
     assert (execution.finish.outcome, execution.finish.exit_code) == ("error", 4)
 
 
+def engine_notices_the_killer() -> bool:
+    """Whether this engine says that the kernel has killed a container at its limit: not every one does."""
+    run = ["docker", "run", "--memory", "32m", "--name", "lamplighter-oom", IMAGE, "tail", "/dev/zero"]
+    look = ["docker", "inspect", "--format", "{{.State.OOMKilled}}", "lamplighter-oom"]
+    try:
+        subprocess.run(run, capture_output=True, timeout=60, check=False)
+        return subprocess.run(look, capture_output=True, text=True, timeout=60, check=True).stdout.strip() == "true"
+    finally:
+        subprocess.run(["docker", "rm", "--force", "lamplighter-oom"], capture_output=True, timeout=60, check=False)
+
+
 def test_a_container_that_needs_too_much_memory_is_said_to(control: Control, agent: Agent) -> None:
     execution = control.offer("tail /dev/zero", limits=Limits(memory_mib=32))
     agent.start()
@@ -86,9 +97,8 @@ def test_a_container_that_needs_too_much_memory_is_said_to(control: Control, age
     agent.until_finished(execution)
 
     assert execution.finish is not None
-    assert execution.finish.outcome == "error"
-    assert execution.finish.reason.startswith("killed")
-    assert execution.finish.reason.endswith("out of memory (limit 32 MiB)")
+    because = "killed: out of memory" if engine_notices_the_killer() else "killed, most likely out of memory"
+    assert (execution.finish.outcome, execution.finish.reason) == ("error", f"{because} (limit 32 MiB)")
 
 
 def test_a_container_is_interrupted_before_it_is_killed(control: Control, agent: Agent) -> None:
