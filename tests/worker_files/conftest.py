@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.worker_files.outputs_world import World
 from tests.worker_files.server import Server
 
 
@@ -15,3 +17,8 @@ def server() -> Iterator[Server]:
     yield running
     running.shutdown()
     running.server_close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, server: Server) -> World:
+    return World(tmp_path, server)

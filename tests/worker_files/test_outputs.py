@@ -4,113 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
 import tracemalloc
-from collections.abc import Callable
-from hashlib import md5, sha1, sha256
+from hashlib import md5, sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lamplighter_worker.outputs import Outputs
-from lamplighter_worker.transfer import Transfer
 
-from lamplighter.contract.job import Call, Epoch
 from lamplighter.contract.report import NewOutput, OutputTarget
-from lamplighter.errors import Invalid, LamplighterError, StaleEpoch, TooLarge, Unavailable
-from tests.worker_files.server import QUICK, Answer, Server
-
-EPOCH = Epoch(1, 3)
-
-
-class Control:
-    """The control plane's side: the same epoch, name and sha256 are the same output, at a key of their own."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.lock = threading.Lock()
-        self.announced: dict[str, NewOutput] = {}
-        self.stored_ids: set[str] = set()
-        self.calls = 0
-        self.faults: list[LamplighterError] = []
-        self.refused: set[str] = set()
-        self.refusal: LamplighterError = Invalid.because("it is not wanted")
-
-    def announce(self, new: NewOutput) -> OutputTarget:
-        with self.lock:
-            self.calls += 1
-            if self.faults:
-                raise self.faults.pop(0)
-            if new.name in self.refused:
-                raise self.refusal
-            output_id = self.key(new.name, new.sha256)
-            self.announced[output_id] = new
-            return OutputTarget(output_id, None if output_id in self.stored_ids else self.server.put(f"/{output_id}"))
-
-    def stored(self, output_id: str) -> None:
-        assert f"/{output_id}" in self.server.files, "it was said to be stored before it was"
-        with self.lock:
-            self.stored_ids.add(output_id)
-
-    def key(self, name: str, digest: str) -> str:
-        return sha256(f"{EPOCH} {name} {digest}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-    def content(self, name: str) -> list[bytes]:
-        """What is stored under `name`; proves on the way that all of it is what was announced."""
-        found = []
-        for output_id in self.stored_ids:
-            new, content = self.announced[output_id], self.server.files[f"/{output_id}"]
-            assert (new.size, new.sha256) == (len(content), sha256(content).hexdigest())
-            if new.name == name:
-                found.append(content)
-        return sorted(found)
-
-    def names(self) -> list[str]:
-        return sorted(self.announced[output_id].name for output_id in self.stored_ids)
-
-
-class World:
-    def __init__(self, tmp_path: Path, server: Server) -> None:
-        self.control = Control(server)
-        self.directory = tmp_path / "run/outputs"
-        self.staging = tmp_path / "staging"
-        self.said: list[str] = []
-        self.directory.mkdir(parents=True)
-
-    def outputs(self, **changes: Any) -> Outputs:
-        options: dict[str, Any] = {
-            "announce": self.control.announce,
-            "stored": self.control.stored,
-            "epoch": EPOCH,
-            "say": self.said.append,
-            "transfer": Transfer(patience=QUICK),
-        }
-        return Outputs(self.directory, self.staging, **{**options, **changes})
-
-    def write(self, name: str, content: str | bytes = b"content", *, live: bool = False) -> Path:
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        if live:
-            path.chmod(0o444)
-        return path
-
-
-@pytest.fixture
-def world(tmp_path: Path, server: Server) -> World:
-    return World(tmp_path, server)
-
-
-def until(question: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not question():
-        assert time.monotonic() < end, "it did not come to pass within a minute"
-        time.sleep(0.01)
+from lamplighter.errors import TooLarge
+from tests.worker_files.outputs_world import EPOCH, World, until
+from tests.worker_files.server import Server
 
 
 def test_all_files_are_uploaded_at_the_end(world: World) -> None:
@@ -358,50 +263,6 @@ def test_an_output_that_no_store_takes_is_known_to_a_later_agent_too(world: Worl
     assert world.control.names() == ["good"]
 
 
-def test_a_stale_epoch_ends_it(world: World) -> None:
-    world.write("live", live=True)
-    world.control.faults = [StaleEpoch("another one")] * 2
-    outputs = world.outputs()
-
-    with pytest.raises(StaleEpoch):
-        until(lambda: outputs.sweep_live() is not None)
-
-
-def test_a_stale_epoch_ends_the_finish(world: World) -> None:
-    world.write("a")
-    world.control.faults = [StaleEpoch("another one")]
-
-    with pytest.raises(StaleEpoch):
-        world.outputs().finish()
-
-
-def test_a_store_that_is_away_costs_no_output(world: World, server: Server) -> None:
-    world.write("live", live=True)
-    world.write("late")
-    outputs = world.outputs()
-    live = sha256(b"content").hexdigest()
-    for name in ("live", "late"):
-        server.answers[f"/{world.control.key(name, live)}"].extend(Answer(503) for _ in range(QUICK.attempts))
-    outputs.sweep_live()
-
-    with pytest.raises(Unavailable):
-        outputs.finish()
-
-    ids, _ = outputs.finish()
-    assert len(ids) == 2
-    assert world.control.names() == ["late", "live"]
-
-
-def test_an_expired_upload_gets_a_fresh_call(world: World, server: Server) -> None:
-    world.write("a")
-    server.answers[f"/{world.control.key('a', sha256(b'content').hexdigest())}"].append(Answer(403))
-
-    world.outputs().finish()
-
-    assert world.control.calls == 2
-    assert world.control.names() == ["a"]
-
-
 def test_what_is_stored_already_is_not_sent_again(world: World, server: Server) -> None:
     world.write("a")
     world.outputs().finish()
@@ -411,42 +272,6 @@ def test_what_is_stored_already_is_not_sent_again(world: World, server: Server) 
 
     assert len(ids) == 1
     assert sum(request.method == "PUT" for request in server.seen) == 1
-
-
-def test_a_new_agent_goes_on_and_reports_all_once(world: World, server: Server) -> None:
-    world.write("live", b"live", live=True)
-    first = world.outputs()
-    first.sweep_live()
-    until(lambda: world.control.names() == ["live"])
-    until(lambda: list((world.staging / "live").iterdir()) == [])
-    world.write("late", b"late")
-
-    ids, _ = world.outputs().finish()
-    again, _ = world.outputs().finish()
-
-    assert world.control.names() == ["late", "live"]
-    assert set(ids) == set(again) == world.control.stored_ids
-    assert sum(request.method == "PUT" for request in server.seen) == 2
-
-
-def test_a_journal_torn_by_a_crash_is_read_as_far_as_it_goes(world: World) -> None:
-    world.write("a", b"a")
-    world.outputs().finish()
-    with (world.staging / "journal.jsonl").open("ab") as journal:
-        journal.write(b'{"epoch": "1.3", "na')
-    world.write("b", b"b")
-
-    assert len(world.outputs().finish()[0]) == 2
-    assert len(world.outputs().finish()[0]) == 2
-
-
-def test_another_epoch_uploads_anew(world: World) -> None:
-    world.write("a", b"a")
-    world.outputs().finish()
-
-    world.outputs(epoch=Epoch(1, 4)).finish()
-
-    assert world.control.calls == 2
 
 
 def test_a_rewritten_file_with_old_size_and_time_is_not_taken_for_the_old_one(world: World) -> None:
@@ -459,19 +284,6 @@ def test_a_rewritten_file_with_old_size_and_time_is_not_taken_for_the_old_one(wo
     world.outputs().finish()
 
     assert world.control.content("a") == [b"new", b"old"]
-
-
-def test_closing_leaves_what_was_taken_to_the_next_agent(world: World, server: Server) -> None:
-    world.write("a", live=True)
-    world.control.faults = [Unavailable("away")]
-    outputs = world.outputs()
-    outputs.sweep_live()
-    until(lambda: world.control.calls == 1)
-
-    outputs.close()
-
-    assert len(list((world.staging / "live").glob("*.data"))) == 1
-    assert len(world.outputs().finish()[0]) == 1
 
 
 def test_thousands_of_files_need_little_memory(world: World, server: Server) -> None:
@@ -498,124 +310,9 @@ def test_thousands_of_files_need_little_memory(world: World, server: Server) -> 
     assert peak < 50_000_000
 
 
-def test_an_agent_killed_anywhere_loses_and_doubles_nothing(world: World, server: Server, tmp_path: Path) -> None:
-    """Agents are killed at their k-th effect, for many k; at last one finishes. Each file is stored once, as it was."""
-    for n in range(6):
-        world.write(f"live{n}", b"live%d" % n, live=True)
-        world.write(f"late{n}", b"late%d" % n)
-    control = Remote(world.control)
-    code = -1
-    kills = 0
-    for k in range(2, 400, 3):
-        code = control.run_agent(k, world)
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        kills += 1
-    control.close()
-
-    ids, _ = world.outputs().finish()
-
-    assert kills >= 3
-    assert code == 0
-    assert sorted(world.control.names()) == sorted([f"live{n}" for n in range(6)] + [f"late{n}" for n in range(6)])
-    assert set(ids) == world.control.stored_ids
-    assert all(
-        world.control.content(f"{w}{n}") == [b"%s%d" % (w.encode(), n)] for w in ("live", "late") for n in range(6)
-    )
-
-
-class Remote:
-    """Lends a `Control` to agents in other processes, by a line of JSON per call."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def run_agent(self, k: int, world: World) -> int:
-        port = self._socket.getsockname()[1]
-        arguments = [str(a) for a in (port, k, world.directory, world.staging)]
-        root = Path(__file__).parents[2]
-        return subprocess.run([sys.executable, "-c", AGENT, *arguments], cwd=root, check=False).returncode
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        import json
-
-        from lamplighter.contract.wire import decode, encode
-
-        with connection, connection.makefile("rw") as file:
-            try:
-                asked = json.loads(file.readline() or "null")
-                if isinstance(asked, str):
-                    self._control.stored(asked)
-                    answer: Any = None
-                elif asked is not None:
-                    answer = encode(self._control.announce(decode(NewOutput, asked)))
-                file.write(json.dumps(answer) + "\n")
-                file.flush()
-            except (OSError, ValueError, UnboundLocalError):
-                return
-
-
-AGENT = """
-import json, os, signal, socket, sys, threading
-from pathlib import Path
-from lamplighter.contract.job import Epoch
-from lamplighter.contract.report import OutputTarget
-from lamplighter.contract.wire import decode, encode
-from lamplighter_worker.outputs import Outputs
-port, left = int(sys.argv[1]), int(sys.argv[2])
-
-def ask(value):
-    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rw") as file:
-        file.write(json.dumps(value) + "\\n")
-        file.flush()
-        return json.loads(file.readline())
-
-outputs = Outputs(
-    Path(sys.argv[3]), Path(sys.argv[4]), announce=lambda new: decode(OutputTarget, ask(encode(new))),
-    stored=ask, epoch=Epoch(1, 3), say=print,
-)
-
-def die(event, arguments):
-    global left
-    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-    if writes or event in ("os.rename", "os.remove", "socket.connect", "os.chmod"):
-        left -= 1
-        if left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(die)
-outputs.sweep_live()
-outputs.finish()
-"""
-
-
 def test_a_call_without_a_url_is_enough(world: World) -> None:
     world.write("a")
 
     ids, _ = world.outputs(announce=lambda new: OutputTarget("known", None), stored=lambda output_id: None).finish()
 
     assert ids == ("known",)
-
-
-def test_an_upload_that_is_refused_is_tried_again_later_not_dropped(world: World) -> None:
-    world.write("a")
-    nowhere = Call("http://127.0.0.1:1/a", "PUT")
-
-    with pytest.raises(Unavailable, match="1 outputs could not be uploaded"):
-        world.outputs(announce=lambda new: OutputTarget("a", nowhere)).finish()
-
-    assert len(world.outputs().finish()[0]) == 1
