@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from dataclasses import fields
 from typing import Any
 
 import pytest
-import yaml
 
 from functions.aws.settings import Settings
-from functions.aws.sweep import METRICS, NAMESPACE
 from infra.bundling.plan import FUNCTIONS, LAYERS
 from lamplighter import keys
-from tests.infra.stack import INSTALLATION, ROOT, Resource, Stack, deployed
+from tests.infra.reading import STACK, of, user_data
+from tests.infra.stack import ROOT, Resource, deployed
 
-STACK = deployed(
-    AlarmLevel="all", AlarmEmail="ops@example.org", DomainName="ml.example.org", CertificateArn="arn:aws:acm:x"
-)
 RESOURCES = STACK.resources
 
 FREE_WHILE_IDLE = {
@@ -54,10 +49,6 @@ FREE_WHILE_IDLE = {
 
 ESSENTIAL = 10
 """Alarm metrics that the free tier of CloudWatch covers, https://aws.amazon.com/cloudwatch/pricing/."""
-
-
-def of(kind: str, stack: Stack = STACK) -> dict[str, Resource]:
-    return {r.name: r for r in stack.resources if r.type == f"AWS::{kind}"}
 
 
 def arn_of(function: str) -> str:
@@ -354,162 +345,6 @@ def kept() -> list[dict[str, Any]]:
     return [
         r for r in written if r["Type"] in ("AWS::CloudFormation::Stack", "AWS::DynamoDB::Table", "AWS::S3::Bucket")
     ]
-
-
-# --- Machines
-
-
-def user_data(stack: Stack, template: str) -> dict[str, Any]:
-    text = of("EC2::LaunchTemplate", stack)[template].properties["LaunchTemplateData"]["UserData"]
-    assert text.startswith("#cloud-config\n")
-    (file,) = yaml.safe_load(text)["write_files"]
-    assert (file["path"], file["permissions"]) == ("/etc/lamplighter/worker.json", "0600")
-    content: dict[str, Any] = json.loads(file["content"])
-    return content
-
-
-@pytest.mark.parametrize("template", ["CpuTemplate", "GpuTemplate"])
-def test_a_machine_keeps_its_metadata_service_from_containers_and_has_no_key_for_anybody(template: str):
-    data = of("EC2::LaunchTemplate")[template].properties["LaunchTemplateData"]
-
-    assert data["MetadataOptions"] == {
-        "HttpEndpoint": "enabled",
-        "HttpTokens": "required",
-        "HttpPutResponseHopLimit": 1,
-        "InstanceMetadataTags": "disabled",
-    }
-    assert "KeyName" not in data
-    assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
-    assert [
-        disk["Ebs"]["Encrypted"] and disk["Ebs"]["DeleteOnTermination"] for disk in data["BlockDeviceMappings"]
-    ] == [True]
-
-
-@pytest.mark.parametrize("template", ["CpuTemplate", "GpuTemplate"])
-def test_all_that_is_launched_bears_the_installation(template: str):
-    data = of("EC2::LaunchTemplate")[template].properties["LaunchTemplateData"]
-    tagged = {t["ResourceType"] for t in data["TagSpecifications"] if {"Key": TAG, "Value": INSTALLATION} in t["Tags"]}
-
-    assert tagged == {"instance", "volume", "network-interface"}
-    assert user_data(STACK, template) == {
-        "control_url": STACK.outputs["WorkerUrl"],
-        "installation": INSTALLATION,
-        "identity": "ec2",
-        "input_networks": "public",
-        "max_life_hours": 168,
-    }
-
-
-@pytest.mark.parametrize("template", ["CpuTemplate", "GpuTemplate"])
-def test_a_machine_lives_as_long_as_the_stack_says_which_the_image_takes(template: str):
-    longest = STACK.source["Parameters"]["MaxMachineHours"]["MaxValue"]
-
-    told = user_data(deployed(MaxMachineHours=longest), template)["max_life_hours"]
-
-    assert told == longest
-    assert longest * 3600 == settings_of_a_machine().LONGEST_LIFE_SECONDS
-
-
-def settings_of_a_machine() -> Any:
-    file = ROOT / "worker_ami" / "image" / "files" / "usr" / "lib" / "lamplighter" / "settings.py"
-    found = importlib.util.spec_from_file_location("settings_of_a_machine", file)
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-def test_no_disk_can_be_smaller_than_the_image_that_packer_makes():
-    packer = (ROOT / "worker_ami" / "image" / "worker.pkr.hcl").read_text()
-    (sizes,) = re.findall(r"volume_size\s+= var\.gpu \? (\d+) : (\d+)", packer)
-    templates = of("EC2::LaunchTemplate")
-    parameters = STACK.source["Parameters"]
-
-    for name, template, size in zip(
-        ("GpuWorkerDiskGiB", "WorkerDiskGiB"), ("GpuTemplate", "CpuTemplate"), sizes, strict=True
-    ):
-        (disk,) = templates[template].properties["LaunchTemplateData"]["BlockDeviceMappings"]
-        assert parameters[name]["MinValue"] == int(size)
-        assert disk["Ebs"]["VolumeSize"] == parameters[name]["Default"] >= int(size)
-
-
-TAG = "lamplighter:installation"
-
-
-@pytest.mark.parametrize(
-    ("images", "names"),
-    [
-        ({"WorkerImageId": "", "GpuWorkerImageId": ""}, set()),
-        ({"GpuWorkerImageId": ""}, {"cpu"}),
-        ({"WorkerImageId": ""}, {"gpu"}),
-        ({}, {"cpu", "gpu"}),
-    ],
-)
-def test_there_is_a_launch_template_for_each_image(images: dict[str, str], names: set[str]):
-    stack = deployed(**images)
-
-    assert set(json.loads(stack.outputs["LaunchTemplates"])) == names
-    assert set(json.loads(stack.outputs["LaunchTemplates"]).values()) == set(of("EC2::LaunchTemplate", stack))
-
-
-def test_nobody_can_call_a_machine():
-    assert ["SecurityGroupIngress" in g.properties for g in of("EC2::SecurityGroup").values()] == [False]
-
-
-def test_machines_live_in_the_network_that_was_named_or_in_one_that_is_made():
-    own = deployed(VpcId="vpc-1", SubnetIds="subnet-1, subnet-2")
-
-    assert own.outputs["Subnets"] == "subnet-1,subnet-2"
-    assert of("EC2::VPC", own) == {}
-    assert of("EC2::SecurityGroup", own)["WorkerFirewall"].properties["VpcId"] == "vpc-1"
-    for zones in (1, 2, 3):
-        assert (
-            len(deployed(Zones=zones).outputs["Subnets"].split(","))
-            == len(of("EC2::Subnet", deployed(Zones=zones)))
-            == zones
-        )
-
-
-# --- Alarms
-
-
-def test_every_alarm_leads_to_its_page():
-    text = (ROOT / "docs" / "runbooks.md").read_text()
-    pages = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", text, re.M)}
-    described = {name: alarm.properties["AlarmDescription"] for name, alarm in of("CloudWatch::Alarm").items()}
-
-    assert [n for n, said in described.items() if said.rpartition("docs/runbooks.md#")[2] not in pages] == []
-
-
-def test_every_page_has_what_somebody_woken_up_needs():
-    text = (ROOT / "docs" / "runbooks.md").read_text()
-
-    for page in re.split(r"^## ", text, flags=re.M)[1:]:
-        for part in ("**Symptom.**", "**Check.**", "**Act.**", "**Verify.**"):
-            assert part in page, f"{page.splitlines()[0]} has no {part}"
-
-
-def test_alarms_watch_what_is_counted_and_nothing_is_counted_that_none_watches():
-    filtered = {f.properties["MetricTransformations"][0]["MetricName"] for f in of("Logs::MetricFilter").values()}
-    ours = {
-        a.properties["MetricName"] for a in of("CloudWatch::Alarm").values() if a.properties["Namespace"] == NAMESPACE
-    }
-
-    assert ours == {*METRICS, *filtered}
-
-
-def test_a_sweep_that_says_nothing_is_an_alarm_while_other_silence_is_none():
-    silent = {n: a.properties["TreatMissingData"] for n, a in of("CloudWatch::Alarm").items()}
-
-    assert {name for name, how in silent.items() if how == "breaching"} == {"SweepSilent"}
-
-
-def test_every_queue_and_every_function_is_watched():
-    dimensions = [d for a in of("CloudWatch::Alarm").values() for d in a.properties.get("Dimensions", [])]
-    watched = {d["Value"] for d in dimensions}
-
-    assert set(of("SQS::Queue")) | set(of("Serverless::Function")) <= watched
 
 
 # --- Parameters
