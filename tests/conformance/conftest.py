@@ -1,11 +1,15 @@
-"""What the suites of several ports share: servers, each started once and only when a test needs it."""
+"""What several suites share: servers and repositories, each started or made only when a test needs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from adapters.githosts.bare_git import BareGit
+from lamplighter.ports import GitHost
+from tests.conformance.git_places import GitServer, commit, git, push
 from tests.conformance.metadata_places import KEYS, Table, moto_server
 from tests.emulators.dynamodb_local import DynamoDbLocal
 
@@ -55,3 +59,43 @@ def dynamodb_tables(request: pytest.FixtureRequest, aws_keys: None, made_tables:
 def made_tables() -> dict[str, Table]:
     """Each adapter's table on each server, once it was asked for."""
     return {}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[GitServer]:
+    """A git server on loopback that serves nothing yet."""
+    root = tmp_path / "served"
+    root.mkdir()
+    running = GitServer(root)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def work(tmp_path: Path, server: GitServer) -> Path:
+    """A checkout with two commits, a branch and two tags, pushed to the server as project.git."""
+    git(server.root, "init", "-q", "--bare", "-b", "main", "project.git")
+    place = tmp_path / "work"
+    place.mkdir()
+    git(place, "init", "-q", "-b", "main")
+    (place / "valohai.yaml").write_text("- step: {}\n")
+    (place / "old.txt").write_text("old\n")
+    commit(place, "first")
+    git(place, "tag", "light")
+    git(place, "tag", "-a", "-m", "annotated", "v1.0")
+    git(place, "rm", "-q", "old.txt")
+    (place / "src" / "deep").mkdir(parents=True)
+    (place / "src" / "deep" / "größe.py").write_text("print('hello')\n" * 500)
+    (place / "run.sh").write_text("#!/bin/sh\n")
+    (place / "run.sh").chmod(0o755)
+    (place / "src" / "link").symlink_to("../run.sh")
+    commit(place, "second, with ü\n\nand a body")
+    git(place, "branch", "topic/x")
+    push(place, server)
+    return place
+
+
+@pytest.fixture
+def host() -> GitHost:
+    """The adapter, open to this machine, where the servers of the suites are."""
+    return BareGit(allow_private_hosts=True, allow_local_paths=True)
