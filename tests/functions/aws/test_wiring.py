@@ -61,6 +61,22 @@ def test_a_door_whose_table_is_missing_says_so_to_its_caller_and_tries_again(mon
         assert (reply.status, "LAMPLIGHTER_TABLE is not set" in reply.json["message"]) == (503, True)
 
 
+def test_an_environment_that_the_stack_could_not_launch_is_refused_at_the_api_too(table: str) -> None:
+    settings = _settings(table, subnets=("subnet-1",), launch_templates={"cpu": "lt-1"})
+    world = make_world(settings, make_metadata(settings))
+    initialise(admin_password="secret", environment=None, world=world)
+    people = GatewayClient(api.make_handler(lambda: world))
+    people.token = people.post("/api/v0/get-token/", {"username": "admin", "password": "secret"}).json["token"]
+    wish = {"slug": "cpu", "name": "CPU", "cloud": "ec2"}
+
+    misspelt = people.post("/api/v0/environments/", {**wish, "options": {"instance_typs": ["t3.medium"]}})
+    right = people.post("/api/v0/environments/", {**wish, "options": {"instance_types": ["t3.medium"]}})
+
+    assert (misspelt.status, right.status) == (400, 201)
+    assert "instance_typs" in str(misspelt.json)
+    assert [found["slug"] for found in people.get("/api/v0/environments/").json["results"]] == ["cpu"]
+
+
 def test_what_costs_nothing_on_one_server_is_spared_here(table: str) -> None:
     settings = _settings(table, max_machines=5, worker_url="https://agents.example.org")
 
