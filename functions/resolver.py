@@ -20,11 +20,11 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from functions.authentication import authenticate, scheme_of
 from functions.bodies import content_of
 from functions.callers import Call, origin_of
-from functions.failures import MethodNotAllowed, answer_for, invalid_fields
+from functions.failures import answer_for, invalid_fields
+from functions.finding import route_for
 from functions.messages import Answer, Head, pattern_of, to_json
 from functions.routes.all import collection_of
 from functions.routes.callers import CALLER_OF
-from lamplighter.errors import NotFound
 from lamplighter.world import World
 
 if TYPE_CHECKING:
@@ -112,16 +112,8 @@ class Api(HttpResolverLocal):
 
     def _find(self, head: Head) -> tuple[Route, dict[str, str]]:
         self._load(collection_of(head.path))
-        allowed = set()
-        for route in (*self._static_routes, *self._dynamic_routes):
-            match = route.rule.match(head.path)
-            if match and route.method == head.method:
-                return route, match.groupdict()
-            if match:
-                allowed.add(route.method)
-        if allowed:
-            raise MethodNotAllowed(head.method, allowed)
-        raise NotFound(f"There is nothing at {head.path}.")
+        routes = (*self._static_routes, *self._dynamic_routes)
+        return route_for(head, ((route.method, route.rule, route) for route in routes))
 
     def _load(self, collection: str) -> None:
         for module in self._modules.get(collection, ()):

@@ -12,11 +12,12 @@ from functions.aws import gateway
 from functions.aws.wiring import sandbox_world
 from functions.bodies import compressed, content_of
 from functions.callers import Call, origin_of
-from functions.failures import MethodNotAllowed, answer_for
+from functions.failures import answer_for
+from functions.finding import route_for
 from functions.messages import Answer, Head, pattern_of
 from functions.worker_routes import ROUTES, WorkerRoute
 from lamplighter.contract.wire import decode, encode
-from lamplighter.errors import Invalid, NotFound, TooLarge
+from lamplighter.errors import Invalid, TooLarge
 from lamplighter.world import World
 
 
@@ -41,7 +42,7 @@ def make_handler(world: Callable[[], World]) -> Callable[[gateway.Event, Any], d
 
 
 def _answer(head: Head, event: gateway.Event, world: World) -> Answer:
-    route, arguments = _find(head)
+    route, arguments = route_for(head, ((route.method, _pattern(route.path), route) for route in ROUTES))
     origin = origin_of(head, world.installation.url, behind_proxy=False)
     call = authenticate(scheme_of(route.method, route.path), head, origin, world=world)
     return Answer.of(200, encode(_perform(route, call, arguments, head, event)))
@@ -55,19 +56,6 @@ def _carried(answer: Answer) -> Answer:
     raise AnswerTooLarge(
         f"{size}, and at most {gateway.MAX_ANSWER_BYTES} are carried here as base64. Ask for less at once."
     )
-
-
-def _find(head: Head) -> tuple[WorkerRoute, Mapping[str, str]]:
-    allowed = set()
-    for route in ROUTES:
-        match = _pattern(route.path).match(head.path)
-        if match and route.method == head.method:
-            return route, match.groupdict()
-        if match:
-            allowed.add(route.method)
-    if allowed:
-        raise MethodNotAllowed(head.method, allowed)
-    raise NotFound(f"There is nothing at {head.path}.")
 
 
 def _perform(route: WorkerRoute, call: Call, arguments: Mapping[str, str], head: Head, event: gateway.Event) -> Any:
