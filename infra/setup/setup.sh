@@ -59,44 +59,21 @@ clients() {
     done_with clients
 }
 
-digits() {
-    fresh digits "$LOCKS/digits.lock" && [ -x "$CACHE/digits/bin/python" ] && return 0
-    tools
-    say "digits: installing scikit-learn into .cache/digits"
-    make_venv "$CACHE/digits"
-    quietly "installing digits.lock" "$NETWORK" \
-        uv pip sync -q --require-hashes --python "$CACHE/digits/bin/python" "$LOCKS/digits.lock"
-    done_with digits
-}
+digits() { of_one_lock digits python "scikit-learn"; }
+emulators() { of_one_lock emulators ministack "the AWS emulator"; }
+sam() { of_one_lock sam sam "the AWS SAM CLI and cfn-lint"; }
+aws() { of_one_lock aws aws "the AWS CLI"; }
 
-emulators() {
-    fresh emulators "$LOCKS/emulators.lock" && [ -x "$CACHE/emulators/bin/ministack" ] && return 0
+# of_one_lock PART PROGRAM WHAT: .cache/PART with what PART.lock pins, unless its PROGRAM is there from that very lock.
+of_one_lock() {
+    local part=$1 program=$2 what=$3
+    fresh "$part" "$LOCKS/$part.lock" && [ -x "$CACHE/$part/bin/$program" ] && return 0
     tools
-    say "emulators: installing the AWS emulator into .cache/emulators"
-    make_venv "$CACHE/emulators"
-    quietly "installing emulators.lock" "$NETWORK" \
-        uv pip sync -q --require-hashes --python "$CACHE/emulators/bin/python" "$LOCKS/emulators.lock"
-    done_with emulators
-}
-
-sam() {
-    fresh sam "$LOCKS/sam.lock" && [ -x "$CACHE/sam/bin/sam" ] && return 0
-    tools
-    say "sam: installing the AWS SAM CLI and cfn-lint into .cache/sam"
-    make_venv "$CACHE/sam"
-    quietly "installing sam.lock" "$NETWORK" \
-        uv pip sync -q --require-hashes --python "$CACHE/sam/bin/python" "$LOCKS/sam.lock"
-    done_with sam
-}
-
-aws() {
-    fresh aws "$LOCKS/aws.lock" && [ -x "$CACHE/aws/bin/aws" ] && return 0
-    tools
-    say "aws: installing the AWS CLI into .cache/aws"
-    make_venv "$CACHE/aws"
-    quietly "installing aws.lock" "$NETWORK" \
-        uv pip sync -q --require-hashes --python "$CACHE/aws/bin/python" "$LOCKS/aws.lock"
-    done_with aws
+    say "$part: installing $what into .cache/$part"
+    make_venv "$CACHE/$part"
+    quietly "installing $part.lock" "$NETWORK" \
+        uv pip sync -q --require-hashes --python "$CACHE/$part/bin/python" "$LOCKS/$part.lock"
+    done_with "$part"
 }
 
 # fresh PART FILE...: whether PART was installed from these very files. Leaves their digest in $digest for done_with.

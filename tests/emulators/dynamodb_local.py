@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.e2e.ports import free_port
+from tests.emulators.processes import end
 
 HOME_OF_IT = Path(__file__).parents[2] / ".cache" / "dynamodb-local"
 START_SECONDS = 60
-END_SECONDS = 10
 
 
 class DynamoDbLocal:
@@ -69,11 +69,4 @@ class DynamoDbLocal:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.e2e.ports import free_port
+from tests.emulators.processes import end
 from tests.emulators.timeline import PASS_TIME
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,6 @@ KEY = "test"
 """Access key, and secret, of the account's root: the only identity there is until a test makes others."""
 
 START_SECONDS = 60
-END_SECONDS = 10
 
 
 class Ministack:
@@ -107,14 +107,7 @@ class Ministack:
     def stop(self) -> None:
         """End the process, and with it every function that it runs. Repeatable."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         # Functions end by themselves when the emulator has, unless one is busy.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -30,8 +30,20 @@ class Reply:
         return json.loads(self.body)
 
 
+class Verbs:
+    """The two calls that stories make most, by `call`."""
+
+    call: Callable[..., Reply]
+
+    def get(self, path: str, **more: Any) -> Reply:
+        return self.call("GET", path, **more)
+
+    def post(self, path: str, content: Any = None, **more: Any) -> Reply:
+        return self.call("POST", path, content, **more)
+
+
 @dataclass
-class Client:
+class Client(Verbs):
     """Calls `application` as a browser of `host` would. `token` is sent as a person's token."""
 
     application: Application
@@ -39,12 +51,6 @@ class Client:
     host: str = "ml.example:8000"
     read: list[int] = field(default_factory=list)
     """How many body messages the application took in each call."""
-
-    def get(self, path: str, **more: Any) -> Reply:
-        return self.call("GET", path, **more)
-
-    def post(self, path: str, content: Any = None, **more: Any) -> Reply:
-        return self.call("POST", path, content, **more)
 
     def call(
         self,

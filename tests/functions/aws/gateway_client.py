@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from tests.functions.asgi_client import Reply
+from tests.functions.asgi_client import Reply, Verbs
 
 Handler = Callable[..., dict[str, Any]]
 
@@ -80,17 +80,11 @@ def reply_of(answer: Mapping[str, Any]) -> Reply:
 
 
 @dataclass
-class GatewayClient:
+class GatewayClient(Verbs):
     """Calls `handler` with events. `token` is sent as a person's token."""
 
     handler: Handler
     token: str | None = None
-
-    def get(self, path: str, **more: Any) -> Reply:
-        return self.call("GET", path, **more)
-
-    def post(self, path: str, content: Any = None, **more: Any) -> Reply:
-        return self.call("POST", path, content, **more)
 
     def call(
         self,
