@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adapters.clouds.local import LocalCloud
 from adapters.githosts.bare_git import BareGit
 from lamplighter.ports import GitHost
+from tests.conformance.cloud_places import SLEEPER, pids, put_out
 from tests.conformance.git_places import GitServer, commit, git, push
 from tests.conformance.metadata_places import KEYS, Table, moto_server
 from tests.emulators.dynamodb_local import DynamoDbLocal
@@ -99,3 +102,20 @@ def work(tmp_path: Path, server: GitServer) -> Path:
 def host() -> GitHost:
     """The adapter, open to this machine, where the servers of the suites are."""
     return BareGit(allow_private_hosts=True, allow_local_paths=True)
+
+
+@pytest.fixture
+def make_local(tmp_path: Path) -> Iterator[Callable[..., LocalCloud]]:
+    """Makes local clouds, and puts out at the end whatever runs in them."""
+    made: list[LocalCloud] = []
+
+    def make(directory: Path = tmp_path / "cloud", **options: Any) -> LocalCloud:
+        made.append(LocalCloud(directory, **{"worker_command": SLEEPER, "grace_seconds": 0.2, **options}))
+        return made[-1]
+
+    yield make
+    for cloud in made:
+        for installation in ("ours", "theirs"):
+            for machine in cloud.describe(installation):
+                put_out(cloud, machine.machine_id)
+    assert pids(tmp_path) == set()
