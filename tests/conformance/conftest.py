@@ -10,11 +10,14 @@ import pytest
 
 from adapters.clouds.local import LocalCloud
 from adapters.githosts.bare_git import BareGit
-from lamplighter.ports import GitHost
+from adapters.metadata.memory import MemoryMetadata
+from adapters.metadata.sqlite import SqliteMetadata
+from lamplighter.ports import GitHost, Metadata
 from tests.conformance.cloud_places import SLEEPER, pids, put_out
 from tests.conformance.git_places import GitServer, commit, git, push
-from tests.conformance.metadata_places import KEYS, Table, moto_server
+from tests.conformance.metadata_places import IN_PROCESS, KEYS, ON_SERVERS, Table, moto_server
 from tests.emulators.dynamodb_local import DynamoDbLocal
+from tests.faults import FaultMetadata, FaultPlan
 
 Tables = Callable[[str, str], Table]
 
@@ -119,3 +122,18 @@ def make_local(tmp_path: Path) -> Iterator[Callable[..., LocalCloud]]:
             for machine in cloud.describe(installation):
                 put_out(cloud, machine.machine_id)
     assert pids(tmp_path) == set()
+
+
+@pytest.fixture(params=[*IN_PROCESS, *ON_SERVERS])
+def metadata(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Metadata]:
+    """An empty place for records, of each adapter in turn."""
+    if request.param in ON_SERVERS:
+        adapter, _, server = request.param.partition(" on ")
+        yield request.getfixturevalue("dynamodb_tables")(adapter, server).metadata
+    elif request.param == "sqlite":
+        opened = SqliteMetadata(tmp_path / "metadata.db")
+        yield opened
+        opened.close()
+    else:
+        memory = MemoryMetadata(page_records=3)
+        yield memory if request.param == "memory" else FaultMetadata(memory, FaultPlan())
